@@ -1,0 +1,85 @@
+"""Options that several commands share: one name, one form and one help text each.
+
+Each is a decorator, or makes one where commands differ in the default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class NameList(click.ParamType):
+    """A list of names with commas between them, handed on as a tuple of strings."""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Split at the commas; spaces around a name do not matter."""
+        if isinstance(value, tuple):
+            return value
+        names = tuple(name.strip() for name in value.split(","))
+        if not all(names):
+            self.fail(f"{value!r} has an empty name; write names with commas between them, such as B2,B3,B4", param, ctx)
+        return names
+
+
+srf_option = click.option(
+    "--srf",
+    required=True,
+    metavar="NAME|FILE.csv",
+    help="Sensor that took the multispectral image ('geofuse srf list' names them), or a table: wavelength_nm, one column a band.",
+)
+
+msi_bands_option = click.option(
+    "--msi-bands",
+    type=NameList(),
+    metavar="B2,B3,...",
+    help="The sensor's bands that the multispectral image holds, in the file's order; needed when the file does not say.",
+)
+
+min_coverage_option = click.option(
+    "--min-coverage",
+    type=click.FloatRange(0.0, 1.0, min_open=True),
+    default=0.9,
+    show_default=True,
+    help="Share of a multispectral band's response that the hyperspectral bands must cover.",
+)
+
+wavelengths_option = click.option(
+    "--wavelengths",
+    type=click.Path(path_type=Path),
+    metavar="FILE.csv",
+    help="Wavelengths of the hyperspectral bands where the file has none: columns wavelength_nm and, if known, fwhm_nm.",
+)
+
+seed_option = click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the random numbers; the same seed, the same bytes."
+)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout instead of text.")
+
+device_option = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="auto|cpu|cuda[:N]",
+    help="Where to compute; auto takes the first GPU, else the CPU.",
+)
+
+
+def psf_option(default: str) -> Decorator:
+    """Make ``--psf``; ``run`` offers ``auto``, ``simulate`` has no file to look it up in."""
+    auto = "auto (what the file's tags record, else gaussian), " if default == "auto" else ""
+    return click.option(
+        "--psf",
+        default=default,
+        show_default=True,
+        metavar="KIND",
+        help=f"How a coarse pixel weighs the fine ones: {auto}gaussian[:FWHM in coarse pixels], bicubic, box, or a kernel file.",
+    )
