@@ -1,0 +1,153 @@
+"""How noisy are the two images? Estimates from the images alone.
+
+The weights of every data term follow from these numbers, so nothing has to be tuned by hand or by hindsight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+from scipy.stats import chi2
+
+_SECOND_DIFFERENCE = np.outer([1.0, -2.0, 1.0], [1.0, -2.0, 1.0]) / 6.0  # unit response to white noise (Immerkaer 1996, eq. 4)
+_BLOCK = 8
+_QUANTILE = 0.1
+_CORRELATED_SHARE = 0.44  # filtered white noise is correlated: 64 values count as 28 independent ones
+
+
+def signal_rank(variance: np.ndarray, n_samples: int, n_bands: int) -> tuple[int, float]:
+    """Tell how many principal components stand above white noise.
+
+    The largest eigenvalue of pure noise of variance v approaches v (1 + sqrt(C / N))^2 (Marchenko and Pastur 1967), so components
+    are counted as signal from the top down while they exceed that bound for the noise variance left in the remaining ones.
+
+    Parameters
+    ----------
+    variance
+        Eigenvalues of the sample covariance, falling.
+    n_samples, n_bands
+        N spectra of C bands.
+
+    Returns
+    -------
+    rank, noise_variance
+        Count of signal components (0 to len(variance) - 1) and the mean noise variance per band.
+    """
+    rank, noise = 0, 0.0
+    edge = (1.0 + np.sqrt(n_bands / n_samples)) ** 2
+    for rank in range(len(variance)):
+        freedom = (n_bands - rank) * max(n_samples - rank - 1, 1) / n_samples
+        noise = float(variance[rank:].sum() / freedom)
+        if variance[rank] <= noise * edge:
+            break
+    return rank, noise
+
+
+def hsi_noise(spectra: np.ndarray, rounds: int = 2) -> np.ndarray:
+    """Estimate the noise standard deviation of each band from what few principal components cannot explain.
+
+    Parameters
+    ----------
+    spectra
+        (C, N) finite values, N spectra.
+    rounds
+        How often the bands are rescaled by the noise found before.
+
+    Returns
+    -------
+    (C,) float64 in the units of the spectra; at least a tenth of the median, so that a dead band cannot dominate a weighted fit.
+    """
+    n_bands, n_samples = spectra.shape
+    centred = spectra.astype(np.float64)
+    centred -= centred.mean(axis=1, keepdims=True)
+    spread = float(np.sqrt((centred**2).mean())) or 1.0
+    sigma = np.ones(n_bands)
+    for _ in range(rounds):
+        u, s, _ = np.linalg.svd(centred / sigma[:, None], full_matrices=False)
+        rank, _ = signal_rank(s**2 / n_samples, n_samples, n_bands)
+        rank = min(rank, max(1, n_samples // 4), n_bands - 1)
+        outside = (centred / sigma[:, None]) - u[:, :rank] @ (u[:, :rank].T @ (centred / sigma[:, None]))
+        lost = 1.0 - (u[:, :rank] ** 2).sum(axis=1)  # share of a band's noise that lies outside the subspace
+        freedom = np.maximum(lost, 0.05) * max(n_samples - rank - 1, 1) / n_samples
+        sigma = sigma * np.sqrt((outside**2).mean(axis=1) / freedom)
+        sigma = np.maximum(sigma, max(0.1 * float(np.median(sigma)), 1e-7 * spread))
+    return sigma
+
+
+def msi_noise(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Estimate the noise standard deviation of each MSI band from its finest texture.
+
+    Second differences in 8 x 8 blocks, from which what the other bands explain is taken away; of the blocks' variances a low
+    quantile is kept, corrected for what that quantile is of pure noise. Texture that no other band shows counts as noise: the
+    estimate can be too high, hardly too low.
+
+    Parameters
+    ----------
+    images
+        Arrays (c, H, W); NaN where there is no data.
+
+    Returns
+    -------
+    (c,) float64 in the units of the images; zero when no block of valid pixels is found.
+    """
+    covariance = np.concatenate([_block_covariances(image) for image in images])  # (blocks, c, c)
+    n_bands = covariance.shape[1]
+    if len(covariance) == 0:
+        return np.zeros(n_bands)
+    power = np.einsum("nii->ni", covariance)
+    typical = np.maximum(np.median(power, axis=0), 1e-30)
+    calm = np.argsort((power / typical).mean(axis=1), kind="stable")[: max(n_bands + 1, len(power) // 5)]
+    pooled = covariance[calm].mean(axis=0)
+    degrees = _CORRELATED_SHARE * _BLOCK * _BLOCK
+    correction = chi2.ppf(_QUANTILE, degrees) / degrees
+    sigma = np.empty(n_bands)
+    for band in range(n_bands):
+        others = [i for i in range(n_bands) if i != band]
+        weight = np.zeros(n_bands)
+        weight[band] = 1.0
+        if others:
+            ridge = 1e-6 * pooled[band, band] * np.eye(len(others)) + 1e-30 * np.eye(len(others))
+            weight[others] = -np.linalg.solve(pooled[np.ix_(others, others)] + ridge, pooled[others, band])
+        left = np.einsum("i,nij,j->n", weight, covariance, weight)
+        sigma[band] = np.sqrt(max(np.quantile(left, _QUANTILE), 0.0) / correction)
+    return sigma
+
+
+def consistency_noise(residual: np.ndarray, psf_power: float, explained: np.ndarray) -> np.ndarray:
+    """Bound the MSI's noise by how well the two images agree on the coarse grid.
+
+    H(Y) - R(X) holds the MSI's noise, averaged by the PSF, and the HSI's, averaged by the response; whatever else is in it
+    (misregistration, a wrong response) only makes the bound weaker.
+
+    Parameters
+    ----------
+    residual
+        (c, N) values of H(Y) - R(X) at valid coarse pixels.
+    psf_power
+        Sum of the squared weights with which one coarse pixel averages fine ones.
+    explained
+        (c,) variance in the residual that the HSI's noise accounts for.
+
+    Returns
+    -------
+    (c,) standard deviation that the MSI's noise hardly exceeds (two standard errors above the estimate).
+    """
+    n = residual.shape[1]
+    variance = residual.astype(np.float64).var(axis=1) * (1.0 + 2.0 * np.sqrt(2.0 / max(n, 2)))
+    return np.sqrt(np.maximum(variance - explained, 0.05 * variance) / psf_power)
+
+
+def _block_covariances(image: np.ndarray) -> np.ndarray:
+    """Covariance between bands of the second differences in each fully valid block: (blocks, c, c)."""
+    n_bands, height, width = image.shape
+    valid = np.isfinite(image).all(axis=0)
+    filled = np.where(valid, image, 0.0).astype(np.float64)
+    fine = np.stack([ndimage.convolve(band, _SECOND_DIFFERENCE, mode="reflect") for band in filled])[:, 1:-1, 1:-1]
+    usable = ndimage.binary_erosion(valid, np.ones((3, 3)))[1:-1, 1:-1]
+    rows, cols = max(height - 2, 0) // _BLOCK, max(width - 2, 0) // _BLOCK
+    fine = fine[:, : rows * _BLOCK, : cols * _BLOCK].reshape(n_bands, rows, _BLOCK, cols, _BLOCK)
+    blocks = fine.transpose(1, 3, 0, 2, 4).reshape(rows * cols, n_bands, _BLOCK * _BLOCK)
+    whole = usable[: rows * _BLOCK, : cols * _BLOCK].reshape(rows, _BLOCK, cols, _BLOCK).all(axis=(1, 3)).ravel()
+    return np.einsum("ncp,nkp->nck", blocks[whole], blocks[whole]) / (_BLOCK * _BLOCK)

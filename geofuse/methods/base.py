@@ -1,0 +1,92 @@
+"""What a fusion method is: it learns once a scene and fuses tile by tile; it knows nothing of files, CRS or dask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from geofuse.sensors.psf import Psf
+from geofuse.tiling import Edges
+
+Report = Callable[[str, int, int], None]
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Report nothing."""
+
+
+@dataclass(frozen=True)
+class SceneModel:
+    """What holds for the whole scene, whatever the tile.
+
+    Attributes
+    ----------
+    response
+        R (c, C), rows sum to one: what each MSI band sees of the HSI's bands.
+    psf, ratio
+        The spatial operator H.
+    wavelength_nm
+        (C,) band centres in nm, NaN where unknown.
+    seed
+        Seed of every random draw.
+    device
+        torch device, ``"cpu"`` or ``"cuda:0"``.
+    """
+
+    response: np.ndarray
+    psf: Psf
+    ratio: int
+    wavelength_nm: np.ndarray
+    seed: int = 0
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class TileData:
+    """One tile's pixels, in physical units, NaN where there is no data.
+
+    Attributes
+    ----------
+    hsi, msi
+        (C, h, w) and (c, H, W) float32 with H = ratio * h, W = ratio * w.
+    origin
+        Row and column of the tile's first fine pixel in the scene.
+    edges
+        Which sides of the tile are the scene's own border.
+    """
+
+    hsi: np.ndarray
+    msi: np.ndarray
+    origin: tuple[int, int]
+    edges: Edges
+
+    @property
+    def hsi_valid(self) -> np.ndarray:
+        """(h, w) bool: coarse pixels with data in every band."""
+        return np.isfinite(self.hsi).all(axis=0)
+
+    @property
+    def msi_valid(self) -> np.ndarray:
+        """(H, W) bool: fine pixels with data in every band."""
+        return np.isfinite(self.msi).all(axis=0)
+
+
+class FusionMethod(Protocol):
+    """A fusion method.
+
+    ``halo`` says how many coarse pixels beyond its core a tile needs, so that neighbouring tiles agree where they meet.
+    """
+
+    halo: int
+
+    def fit(self, model: SceneModel, samples: Sequence[TileData], report: Report) -> None:
+        """Learn whatever holds for the whole scene from sample windows of it; called once, before any tile."""
+
+    def fuse(self, tile: TileData, report: Report) -> np.ndarray:
+        """Return the fine hyperspectral tile (C, H, W) float32 in the HSI's units.
+
+        Values are finite wherever MSI and HSI have data; where they have none the caller writes no data, whatever stands here.
+        """

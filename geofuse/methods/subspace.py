@@ -1,0 +1,199 @@
+"""The method that learns nothing: spectral subspace, local regression, penalised least squares solved exactly.
+
+1. A noise-whitened spectral basis of the HSI, as many vectors as stand above the noise (:mod:`spectral_basis`).
+2. Its coefficients predicted from the MSI by linear regression in sliding windows (:mod:`local_regression`).
+3. The least-squares problem of both observations, held to the prediction with the precision that its own residuals on the coarse
+   grid suggest, solved by conjugate gradients (:mod:`geofuse.degradation.solvers`).
+
+Every weight follows from the noise estimated in the two images (:mod:`geofuse.degradation.noise`). Related published methods are
+the stochastic mixing model (Eismann and Hardie 2004), local regression with a subspace (Simoes 2015 for the subspace) and the
+Gaussian case of FUSE (Wei 2015).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn.functional import interpolate
+
+from geofuse.degradation.noise import consistency_noise, msi_noise
+from geofuse.degradation.solvers import FusionProblem, solve_with_prior
+from geofuse.degradation.spatial import SpatialOperator
+from geofuse.errors import InputError
+from geofuse.methods.base import Report, SceneModel, TileData
+from geofuse.methods.device import use_threads
+from geofuse.methods.local_regression import REACH, CoarseMsi, Moments, predict_coarse, predict_fine, regress, scene_moments
+from geofuse.methods.spectral_basis import SpectralBasis, learn_basis
+
+_FINE_TO_COARSE_VARIANCE = 4.0  # the prediction errs more on the fine grid than its residuals on the coarse grid show
+
+
+@dataclass(frozen=True)
+class SubspaceOptions:
+    """Options of the subspace method.
+
+    Attributes
+    ----------
+    rank
+        Dimension d of the spectral subspace; by default found from the noise.
+    """
+
+    rank: int | None = None
+
+
+@dataclass(frozen=True)
+class SubspaceState:
+    """What the method knows of a scene after :meth:`Subspace.fit`."""
+
+    basis: SpectralBasis
+    msi_noise: np.ndarray  # (c,)
+    mixing: torch.Tensor  # F (c, d), response of the basis vectors
+    msi_mean: torch.Tensor  # (c,) response of the mean spectrum
+    moments: Moments
+    precision: torch.Tensor  # P (d, d) of the prediction on the fine grid
+
+
+@dataclass(frozen=True)
+class TileProblem:
+    """One tile in the subspace: the data terms and the filled-in images they came from."""
+
+    data: FusionProblem
+    msi_on_coarse: CoarseMsi
+    regression_weight: torch.Tensor  # (h, w)
+
+
+class Subspace:
+    """Fusion in a spectral subspace without learning; the pilot of ARGS-Diff."""
+
+    Options = SubspaceOptions
+    presets = {"default": SubspaceOptions()}
+    halo = 2 * REACH + 2
+
+    def __init__(self, options: SubspaceOptions | None = None) -> None:
+        """Take the options; nothing is computed before :meth:`fit`."""
+        self.options = options or SubspaceOptions()
+
+    def fit(self, model: SceneModel, samples: Sequence[TileData], report: Report) -> None:
+        """Estimate basis, noise, moments and the precision of the prediction from sample windows of the scene.
+
+        Raises
+        ------
+        InputError
+            If the samples hold too few pixels with data.
+        """
+        use_threads()
+        self.model = model
+        spectra = np.concatenate([s.hsi[:, s.hsi_valid] for s in samples], axis=1)
+        basis = learn_basis(spectra, self.options.rank)
+        report("subspace", 1, 3)
+        noise = self._msi_noise(samples, basis)
+        report("subspace", 2, 3)
+        tensor = self._tensor
+        self.state = SubspaceState(
+            basis, noise, tensor(model.response @ basis.vectors), tensor(model.response @ basis.mean), Moments(None, None), tensor([])
+        )
+        parts = [self.prepare(s) for s in samples]
+        moments = scene_moments([(p.msi_on_coarse.blurred, p.data.coarse, p.regression_weight) for p in parts])
+        precision = self._prediction_precision(parts, moments)
+        self.state = SubspaceState(basis, noise, self.state.mixing, self.state.msi_mean, moments, precision)
+        report("subspace", 3, 3)
+
+    def fuse(self, tile: TileData, report: Report) -> np.ndarray:
+        """Return the fused tile (C, H, W) float32 in the HSI's units."""
+        use_threads()
+        return self.to_image(self.solve(self.prepare(tile)))
+
+    def to_image(self, coefficients: torch.Tensor) -> np.ndarray:
+        """Turn coefficients (d, H, W) into spectra (C, H, W)."""
+        return self.state.basis.image(coefficients.cpu().numpy())
+
+    def prepare(self, tile: TileData) -> TileProblem:
+        """Bring a tile into the subspace; pixels without data are filled from the other image and get weight zero."""
+        state, ratio = self.state, self.model.ratio
+        height, width = tile.msi.shape[1:]
+        spatial = SpatialOperator(self.model.psf, ratio, height, width)
+        hsi_valid, msi_valid = self._tensor(tile.hsi_valid), self._tensor(tile.msi_valid)
+        hsi = np.where(tile.hsi_valid, tile.hsi, state.basis.mean.astype(np.float32)[:, None, None])
+        coarse = self._tensor(state.basis.coefficients(hsi))
+        msi = self._tensor(np.where(tile.msi_valid, tile.msi, 0.0)) - state.msi_mean[:, None, None]
+        seen_by_hsi = torch.einsum("cd,dhw->chw", state.mixing, coarse)
+        stand_in = interpolate(seen_by_hsi[None], size=(height, width), mode="bilinear", align_corners=False)[0]
+        msi = torch.where(msi_valid > 0, msi, stand_in)
+        whole = hsi_valid * self._inside(spatial, tile)
+        regression_weight = whole * (spatial.forward(msi_valid[None])[0] > 0.999)
+        noise = self._tensor(state.msi_noise)
+        data = FusionProblem(spatial, coarse, whole, msi, msi_valid, state.mixing, noise)
+        return TileProblem(data, CoarseMsi.of(msi, spatial), regression_weight)
+
+    def predict(self, problem: TileProblem) -> torch.Tensor:
+        """Predict the fine coefficients (d, H, W) from the MSI by the local regression alone."""
+        return predict_fine(self._predictor(problem, self.state.moments), problem.data.fine)
+
+    def solve(self, problem: TileProblem) -> torch.Tensor:
+        """Return the fine coefficients (d, H, W): the prediction corrected by both observations."""
+        return solve_with_prior(problem.data, self.predict(problem), self.state.precision)
+
+    def _predictor(self, problem: TileProblem, moments: Moments) -> torch.Tensor:
+        noise = problem.data.fine_noise
+        return regress(problem.msi_on_coarse, problem.data.coarse, problem.regression_weight, noise, moments)
+
+    def _prediction_precision(self, parts: Sequence[TileProblem], moments: Moments) -> torch.Tensor:
+        """Precision of the prediction on the fine grid: its coarse residuals, scaled, and the MSI's noise passed on by it."""
+        residuals, slope, count = [], 0.0, 0
+        for part in parts:
+            predictor = self._predictor(part, moments)
+            residual = part.data.coarse - predict_coarse(predictor, part.msi_on_coarse.blurred)
+            keep = part.regression_weight > 0
+            residuals.append(residual[:, keep])
+            slope = slope + predictor[:, :-1, keep].sum(dim=2)
+            count += int(keep.sum())
+        if count < 2:
+            raise InputError(f"HSI and MSI share {count} coarse pixels with data, at least 2 are needed; check masks and overlap")
+        residual = torch.cat(residuals, dim=1).double()
+        slope = slope.double() / count
+        noise = self._tensor(self.state.msi_noise).double() ** 2
+        covariance = _FINE_TO_COARSE_VARIANCE * (residual @ residual.T) / count + (slope * noise) @ slope.T
+        floor = 1e-6 * covariance.diagonal().mean() + 1e-12
+        return torch.linalg.inv(covariance + floor * torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)).float()
+
+    def _msi_noise(self, samples: Sequence[TileData], basis: SpectralBasis) -> np.ndarray:
+        """Noise of the MSI: the smaller of what its texture and what its agreement with the HSI allow."""
+        from_texture = msi_noise([s.msi for s in samples])
+        response = self.model.response
+        residuals = []
+        for sample in samples:
+            spatial = SpatialOperator(self.model.psf, self.model.ratio, *sample.msi.shape[1:])
+            valid = sample.msi_valid
+            whole = (spatial.forward(valid.astype(np.float32)) > 0.999) & sample.hsi_valid & (self._inside(spatial, sample).cpu().numpy() > 0)
+            on_coarse = spatial.forward(np.where(valid, sample.msi, 0.0).astype(np.float32))
+            residuals.append(on_coarse[:, whole] - response @ sample.hsi[:, whole])
+        residual = np.concatenate(residuals, axis=1)
+        level = float(np.abs(np.concatenate([s.msi[:, s.msi_valid] for s in samples], axis=1)).mean()) if residual.size else 1.0
+        if residual.shape[1] >= 8:
+            bound = consistency_noise(residual, psf_power(self.model), (response**2) @ basis.noise**2)
+            from_texture = np.where(from_texture > 0, np.minimum(from_texture, bound), bound)
+        return np.maximum(from_texture, 1e-4 * level + 1e-12)
+
+    def _inside(self, spatial: SpatialOperator, tile: TileData) -> torch.Tensor:
+        """(h, w): 0 for coarse pixels whose PSF reaches across a side of the tile that is not the scene's border."""
+        reach = -(-spatial.reach // self.model.ratio)
+        inside = torch.ones(spatial.coarse_shape, device=self.model.device)
+        for is_border, rows in ((tile.edges.top, slice(0, reach)), (tile.edges.bottom, slice(spatial.coarse_shape[0] - reach, None))):
+            if not is_border:
+                inside[rows] = 0
+        for is_border, cols in ((tile.edges.left, slice(0, reach)), (tile.edges.right, slice(spatial.coarse_shape[1] - reach, None))):
+            if not is_border:
+                inside[:, cols] = 0
+        return inside
+
+    def _tensor(self, array: object) -> torch.Tensor:
+        return torch.as_tensor(np.asarray(array, np.float32), device=self.model.device)
+
+
+def psf_power(model: SceneModel) -> float:
+    """Sum of the squared weights with which one coarse pixel averages fine pixels."""
+    kernel = sum(np.outer(v, u) for v, u in model.psf.separable_terms(model.ratio))
+    return float((kernel**2).sum())
