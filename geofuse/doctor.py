@@ -14,7 +14,10 @@ from pathlib import Path
 from geofuse import threads
 from geofuse.errors import GeofuseError
 
-LIBRARIES = ("rasterio", "rioxarray", "xarray", "dask", "numpy", "scipy", "scikit-image", "torch", "pyrsr", "click", "rich", "matplotlib")
+LIBRARIES = (
+    *("rasterio", "rioxarray", "xarray", "dask", "numpy", "scipy", "scikit-image"),
+    *("torch", "pyrsr", "matplotlib", "psutil", "click", "rich"),
+)
 DRIVERS = ("GTiff", "COG", "ENVI")  # GDAL drivers that geofuse cannot do without
 TEST_CRS = "EPSG:32633"
 _LITTLE_MEMORY, _LITTLE_SPACE = 2 * 1024**3, 1024**3  # bytes below which a hint is given
@@ -42,8 +45,13 @@ class Examination:
     def verdict(self) -> str:
         """One line that sums it up."""
         if self.problems:
-            return f"{len(self.problems)} problem{'s' if len(self.problems) > 1 else ''}; geofuse will not work before they are solved"
-        return "all well" if not self.hints else f"works, with {len(self.hints)} hint{'s' if len(self.hints) > 1 else ''}"
+            return f"{_counted(len(self.problems), 'problem')}; geofuse will not work before that is solved"
+        return f"works, with {_counted(len(self.hints), 'hint')}" if self.hints else "all well"
+
+
+def _counted(number: int, noun: str) -> str:
+    """Write ``"1 hint"`` or ``"2 hints"``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 class _Notes:
@@ -71,7 +79,7 @@ def examine() -> Examination:
             sections[title] = part(notes)
         except Exception as error:  # a broken installation may fail in any way, and the rest is still worth telling
             reason = " ".join(str(error).split())
-            notes.problems.append(f"{title}: {type(error).__name__}: {reason}; reinstall with pip install --force-reinstall geofuse")
+            notes.problems.append(f"{title}: {type(error).__name__}: {reason}; pip install --force-reinstall geofuse may help")
     return Examination(sections, tuple(notes.problems), tuple(notes.hints))
 
 

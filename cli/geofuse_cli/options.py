@@ -59,7 +59,7 @@ wavelengths_option = click.option(
 )
 
 seed_option = click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the random numbers; the same seed, the same bytes."
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the random numbers; same seed, same bytes."
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout instead of text.")

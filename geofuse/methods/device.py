@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from geofuse.errors import UsageError
+from geofuse.threads import choose_threads
 
 
 @dataclass(frozen=True)
@@ -49,3 +50,11 @@ def pick_device(name: str = "auto") -> str:
         reason = "" if torch.version.cuda else "; this torch is built without CUDA"
         raise UsageError(f"device {name} is not available here, only {', '.join(present)}{reason}; use --device auto or cpu")
     return wanted
+
+
+def use_threads() -> int:
+    """Let torch compute with the number of threads that :func:`geofuse.threads.choose_threads` chooses; returns it."""
+    count = choose_threads().count
+    if torch.get_num_threads() != count:
+        torch.set_num_threads(count)
+    return count
