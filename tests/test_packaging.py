@@ -132,3 +132,30 @@ def test_the_licence_is_apache_2():
     text = (ROOT / "LICENSE").read_text()
     assert PROJECT["license"] == "Apache-2.0"
     assert "Apache License" in text and "END OF TERMS AND CONDITIONS" in text
+
+
+def readme_commands() -> list[str]:
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    return [line for block in blocks for line in block.splitlines()]
+
+
+def test_the_readme_has_one_command_that_runs_the_main_job_and_one_that_passes_the_tests():
+    job, tests = [line for line in readme_commands() if line.startswith("python3 -m venv")]
+    assert "geofuse demo" in job and "geofuse run" in job and "-c constraints.txt" in job
+    assert "ruff check" in tests and tests.endswith("-m pytest -q") and "-c constraints.txt" in tests
+
+
+def test_ci_takes_its_command_from_the_readme():
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    pattern = re.search(r"grep '(\S.*)' README.md", script).group(1)
+    assert len([line for line in readme_commands() if re.match(pattern, line)]) == 1
+
+
+def test_every_geofuse_command_line_of_the_readme_parses():
+    from geofuse_cli.main import cli
+
+    lines = [part.split() for line in readme_commands() for part in line.split(" && ")]
+    lines = [words[1:] for words in lines if words[0].endswith("geofuse")]
+    assert len(lines) >= 5
+    for name, *arguments in lines:
+        cli.get_command(None, name).make_context(name, arguments).close()
