@@ -1,0 +1,277 @@
+"""The pair: a hyperspectral and a multispectral scene on nested grids, with what is known of both sensors."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from geofuse.align.choose_psf import choose_psf
+from geofuse.align.grids import Grid, GridPlan, plan_grids
+from geofuse.align.orient import north_up
+from geofuse.align.warp import source_window, warp
+from geofuse.errors import InputError
+from geofuse.scene import BandMetadata, band_metadata
+
+if TYPE_CHECKING:
+    from geofuse.sensors import BandMatch, SensorResponse
+    from geofuse.sensors.psf import Psf
+
+_LOG = logging.getLogger(__name__)
+CHUNK = 512  # fine pixels
+MIN_COARSE_CHUNK = 64  # coarse pixels; keeps the number of pieces small at high ratios
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One image of the pair in the making: lazy values (band, rows, cols), what is known of the bands, and their file numbers."""
+
+    values: Any
+    bands: BandMetadata
+    number: np.ndarray
+
+    def select(self, index: np.ndarray) -> _Part:
+        """Keep the bands at the 0-based positions ``index``."""
+        return _Part(self.values[index], self.bands.select(index), self.number[index])
+
+
+def make_pair(
+    hsi: xr.DataArray,
+    msi: xr.DataArray,
+    *,
+    srf: str | Path | SensorResponse,
+    msi_bands: str | Sequence[str] | None = None,
+    min_coverage: float = 0.9,
+    psf: str | Psf = "auto",
+    wavelengths: Sequence[float] | None = None,
+) -> xr.Dataset:
+    """Bring a coarse hyperspectral scene and a fine multispectral one onto nested grids.
+
+    Lazy: of the coarse image it is computed which bands hold data, of the fine one blocks are read until one holds data; no more.
+
+    Parameters
+    ----------
+    hsi, msi
+        Scenes (see :mod:`geofuse.scene`). The MSI is never resampled; the HSI is, once, where the grids do not nest.
+    srf
+        Spectral response of the MSI's sensor: a name, the path of a CSV file, or a :class:`~geofuse.sensors.SensorResponse`.
+    msi_bands
+        Names of the sensor's bands, as a sequence or separated by commas: one for each band of the MSI in its order, or those to
+        use; None to match by name, wavelength or order.
+    min_coverage
+        Least part of a response, 0 to 1, that the HSI's bands must cover.
+    psf
+        ``"auto"``, the text of a PSF (:meth:`Psf.parse`), or a PSF.
+    wavelengths
+        Centre wavelengths of all bands of the HSI in nm, in place of its own.
+
+    Returns
+    -------
+    Dataset
+        ``hsi (band, y_hsi, x_hsi)`` and ``msi (band_msi, y, x)`` as dask float32, NaN = no data; ``response (band_msi, band)``;
+        coordinates and attributes as listed in DESIGN.md. ``attrs["output_transform"]`` holds the six numbers a to f of the output
+        window's transform, exactly the MSI's where the window starts at the MSI's corner.
+
+    Raises
+    ------
+    InputError
+        If the scenes cannot be fused; the message says why and what to do.
+    """
+    hsi_name, msi_name = (_name(scene, kind) for scene, kind in ((hsi, "HSI"), (msi, "MSI")))
+    _refuse_swapped_bands(hsi, msi)
+    hsi, coarse_grid, notes = north_up(hsi, hsi_name)
+    msi, fine_grid, more = north_up(msi, msi_name)
+    plan = plan_grids(coarse_grid, fine_grid)
+    chosen_psf, psf_source = choose_psf(psf, hsi.attrs, plan.ratio)
+    response, match = _match(srf, msi, msi_bands)
+    coarse = _Part(_lazy(hsi), _with_wavelengths(band_metadata(hsi), wavelengths, hsi_name, response.title), _numbers(hsi))
+    coarse, coarse_notes = _coarse_part(coarse, coarse_grid, fine_grid, plan, hsi_name)
+    fine = _fine_part(_Part(_lazy(msi), band_metadata(msi), _numbers(msi)), match.msi_index, plan, msi_name)
+    matrix = _response_matrix(match.response, coarse.bands, min_coverage)
+    notes = [*notes, *more, *_plan_notes(plan, fine_grid), *coarse_notes, *match.notes, f"PSF: {chosen_psf.label} ({psf_source})"]
+    for note in notes:
+        _LOG.info(note)
+    attrs = {
+        "ratio": plan.ratio,
+        "psf": chosen_psf.to_tag(),
+        "psf_source": psf_source,
+        "srf": response.title,
+        "srf_source": response.source,
+        **_window_attrs(plan, fine_grid),
+        "notes": notes,
+        "hsi_source": str(hsi.attrs.get("source", "")),
+        "msi_source": str(msi.attrs.get("source", "")),
+        **{key: value for key, value in hsi.attrs.items() if key.startswith("stored_")},
+    }
+    return _dataset(coarse, fine, matrix, plan, fine_grid, attrs)
+
+
+def _name(scene: xr.DataArray, kind: str) -> str:
+    """How messages call a scene."""
+    source = scene.attrs.get("source")
+    return f"the {kind} {source}" if source else f"the {kind}"
+
+
+def _numbers(scene: xr.DataArray) -> np.ndarray:
+    """Band numbers in the file, 1-based."""
+    return scene.coords["band"].values if "band" in scene.coords else np.arange(1, scene.sizes["band"] + 1)
+
+
+def _lazy(scene: xr.DataArray) -> Any:
+    """Return the values as a dask array of float32."""
+    data = scene.data if scene.chunks else scene.chunk().data
+    return data.astype(np.float32, copy=False)
+
+
+def _refuse_swapped_bands(hsi: xr.DataArray, msi: xr.DataArray) -> None:
+    """Refuse an HSI with fewer bands than the MSI."""
+    n_hsi, n_msi = hsi.sizes.get("band", 0), msi.sizes.get("band", 0)
+    if n_hsi < n_msi:
+        raise InputError(f"the HSI has {n_hsi} bands and the MSI {n_msi}; they look swapped: give the hyperspectral image first")
+
+
+def _with_wavelengths(bands: BandMetadata, wavelengths: Sequence[float] | None, name: str, srf: str) -> BandMetadata:
+    """Put given wavelengths in place and refuse an HSI without."""
+    if wavelengths is not None:
+        given = np.asarray(wavelengths, float)
+        if given.shape != (len(bands),):
+            raise InputError(f"{given.size} wavelengths are given for {name}, which has {len(bands)} bands; give one a band, in nm")
+        bands = BandMetadata(given, bands.fwhm_nm, bands.good_band, bands.band_name)
+    known = np.isfinite(bands.wavelength_nm)
+    if not known.all():
+        found = "has no wavelengths" if not known.any() else f"has no wavelength for {_ranges(np.flatnonzero(~known) + 1)}"
+        raise InputError(f"{name} {found}, and the response {srf} needs them; give them with --wavelengths file.csv")
+    return bands
+
+
+def _match(
+    srf: str | Path | SensorResponse, msi: xr.DataArray, msi_bands: str | Sequence[str] | None
+) -> tuple[SensorResponse, BandMatch]:
+    """Load the response and match its bands with the MSI's."""
+    from geofuse.sensors import SensorResponse, load_response, match_bands
+
+    response = srf if isinstance(srf, SensorResponse) else load_response(srf)
+    if isinstance(msi_bands, str):
+        msi_bands = [name.strip() for name in msi_bands.split(",") if name.strip()]
+    bands = band_metadata(msi)
+    return response, match_bands(response, bands.band_name, bands.wavelength_nm, len(bands), requested=msi_bands)
+
+
+def _response_matrix(response: SensorResponse, bands: BandMetadata, min_coverage: float) -> np.ndarray:
+    """Response of every MSI band to every HSI band, (band_msi, band)."""
+    from geofuse.sensors import response_matrix
+
+    return response_matrix(response, bands.wavelength_nm, bands.fwhm_nm, bands.good_band, min_coverage=min_coverage)
+
+
+def _coarse_part(part: _Part, grid: Grid, fine_grid: Grid, plan: GridPlan, name: str) -> tuple[_Part, list[str]]:
+    """Cut or warp the coarse image to the pair's coarse grid and drop its bands without data there."""
+    target = fine_grid.cut(plan.fine).coarsened(plan.ratio)
+    window = source_window(grid, target) if plan.why_warp else plan.coarse
+    cut = part.values[:, window.slices[0], window.slices[1]]
+    has_data = np.asarray(np.isfinite(cut).any(axis=(1, 2)).compute())
+    if not has_data.any():
+        raise InputError(f"{name} holds no data where the images overlap; check its no-data value and that both show one place")
+    kept = _Part(cut, part.bands, part.number).select(np.flatnonzero(has_data))
+    if plan.why_warp:
+        kept = _Part(warp(kept.values, grid.cut(window), target), kept.bands, kept.number)
+    size = max(CHUNK // plan.ratio, MIN_COARSE_CHUNK)
+    notes = []
+    if not has_data.all():
+        stay = f"{has_data.sum()} of {len(has_data)} bands stay"
+        notes.append(f"HSI: left out {_ranges(part.number[~has_data])}, without any data ({stay})")
+    return _Part(kept.values.rechunk((-1, size, size)), kept.bands, kept.number), notes
+
+
+def _fine_part(part: _Part, index: Sequence[int], plan: GridPlan, name: str) -> _Part:
+    """Cut the fine image, keep the bands of the response and pad with no data to whole coarse pixels."""
+    import dask.array as da
+
+    part = part.select(np.asarray(index, int))
+    inner, outer = plan.output, plan.fine
+    values = part.values[:, inner.slices[0], inner.slices[1]]
+    before, after = (inner.row0 - outer.row0, inner.col0 - outer.col0), (outer.row1 - inner.row1, outer.col1 - inner.col1)
+    size = max(1, CHUNK // plan.ratio) * plan.ratio
+    if any(before) or any(after):
+        pads = ((0, 0), (before[0], after[0]), (before[1], after[1]))
+        values = da.pad(values, pads, mode="constant", constant_values=np.nan)
+    values = values.rechunk((-1, size, size))
+    _refuse_empty(values, name)
+    return _Part(values, part.bands, part.number)
+
+
+def _refuse_empty(values: Any, name: str) -> None:
+    """Refuse a fine image without data; reads blocks from the middle outwards until one has a pixel with data in all bands."""
+    _, n_rows, n_cols = values.numblocks
+    order = sorted(np.ndindex(n_rows, n_cols), key=lambda at: (at[0] - n_rows // 2) ** 2 + (at[1] - n_cols // 2) ** 2)
+    for i, j in order:
+        if np.isfinite(values.blocks[:, i, j].compute()).all(axis=0).any():
+            return
+    raise InputError(f"{name} has no pixel with data in all bands where the images overlap; check its no-data value and bands")
+
+
+def _ranges(numbers: np.ndarray) -> str:
+    """Write band numbers as ``bands 3, 5-7``."""
+    runs = np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1)
+    text = ", ".join(f"{run[0]}" if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+    return f"band {text}" if len(numbers) == 1 else f"bands {text}"
+
+
+def _plan_notes(plan: GridPlan, fine_grid: Grid) -> list[str]:
+    """Say what was done to the grids."""
+    notes = []
+    if plan.why_warp:
+        notes.append(f"HSI: warped once (cubic) to {plan.ratio} x {plan.ratio} of the MSI's pixels, because {plan.why_warp}")
+    out = plan.output
+    if (out.height, out.width) != (fine_grid.height, fine_grid.width):
+        of = f"{fine_grid.height} x {fine_grid.width}"
+        notes.append(f"output: the overlap of the images, {out.height} x {out.width} of the MSI's {of} pixels")
+    return notes
+
+
+def _window_attrs(plan: GridPlan, fine_grid: Grid) -> dict[str, tuple[float, ...]]:
+    """Where the output lies in the pair's fine grid, and its transform."""
+    inner, transform = plan.output.within(plan.fine), fine_grid.cut(plan.output).transform
+    return {"output_window": (inner.row0, inner.row1, inner.col0, inner.col1), "output_transform": tuple(transform)[:6]}
+
+
+def _dataset(coarse: _Part, fine: _Part, matrix: np.ndarray, plan: GridPlan, fine_grid: Grid, attrs: dict[str, Any]) -> xr.Dataset:
+    """Put the parts together."""
+    import rioxarray  # noqa: F401  (registers .rio)
+
+    grid = fine_grid.cut(plan.fine)
+    (y, x), (y_hsi, x_hsi) = _centres(grid), _centres(grid.coarsened(plan.ratio))
+    nm = {"units": "nm", "standard_name": "radiation_wavelength"}
+    pair = xr.Dataset(
+        {
+            "hsi": (("band", "y_hsi", "x_hsi"), coarse.values),
+            "msi": (("band_msi", "y", "x"), fine.values),
+            "response": (("band_msi", "band"), np.asarray(matrix, float)),
+        },
+        coords={
+            "band": ("band", coarse.number),
+            "wavelength": ("band", coarse.bands.wavelength_nm, nm),
+            "fwhm": ("band", coarse.bands.fwhm_nm, {"units": "nm"}),
+            "good_band": ("band", coarse.bands.good_band),
+            "band_name": ("band", np.asarray(coarse.bands.band_name, object)),
+            "band_msi": ("band_msi", fine.number),
+            "msi_band_name": ("band_msi", np.asarray(fine.bands.band_name, object)),
+            "y": ("y", y),
+            "x": ("x", x),
+            "y_hsi": ("y_hsi", y_hsi),
+            "x_hsi": ("x_hsi", x_hsi),
+        },
+        attrs=attrs,
+    )
+    return pair.rio.write_crs(fine_grid.crs).rio.write_transform(grid.transform)
+
+
+def _centres(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Pixel centres (y, x) in CRS units."""
+    t = grid.transform
+    return t.f + t.e * (np.arange(grid.height) + 0.5), t.c + t.a * (np.arange(grid.width) + 0.5)
