@@ -143,7 +143,7 @@ _TABULATED = (
         f"spot{number}{suffix}",
         f"SPOT {number} {instrument}{camera}",
         (f"spot{number}-{instrument}{camera}".lower(),),
-        "CNES tables",
+        "no origin stated",
         _SPOT45 if number >= 4 else _SPOT123,
         (f"SPOT-{number}", f"{instrument}{camera}"),
     )

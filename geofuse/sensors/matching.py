@@ -191,8 +191,9 @@ def _unknown_band(response: SensorResponse, name: str) -> UnknownNameError:
 def _requested(response: SensorResponse, file: _File, wanted: tuple[int | None, ...], requested: Sequence[str]) -> _Assignment:
     """Assign the requested bands: one for each of the file's, or a selection of what the file holds."""
     if len(wanted) > len(file):
+        names = ", ".join(requested)
         raise UsageError(
-            f"--msi-bands names {len(wanted)} bands ({', '.join(requested)}), but the MSI has {len(file)}; name one for each, in order"
+            f"--msi-bands names {len(wanted)} bands ({names}), but the MSI has {len(file)}; name one for each, in order"
         )
     if len(wanted) == len(file):
         named = None if only_counts(file.names) else _names_silently(response, file)
@@ -250,10 +251,11 @@ def _select(response: SensorResponse, file: _File, assignment: _Assignment) -> B
     kinds = [None if band is None else response.bands[band].kind for band in assignment.band]
     wanted = "reflective" if "reflective" in kinds else "pan"
     index = tuple(i for i, kind in enumerate(kinds) if kind == wanted)
-    if not index or (wanted == "pan" and (not assignment.how.startswith("by --msi-bands") or len(index) > 1)):
+    if not index or (wanted == "pan" and (len(index) > 1 or "--msi-bands" not in assignment.how)):
+        found = join_names(dict.fromkeys(kind or "others" for kind in kinds))
         raise InputError(
-            f"the MSI holds no reflective band of {response.title}, found {join_names(dict.fromkeys(map(str, kinds)))}; "
-            f"a single panchromatic band is used when --msi-bands names it"
+            f"the MSI holds no reflective band of {response.title}, found {found}; a single panchromatic band is used when "
+            "--msi-bands names it"
         )
     selected = response.select(assignment.band[i] for i in index)
     notes = [f"MSI bands {assignment.how}: {', '.join(f'{i + 1} = {b.name}' for i, b in zip(index, selected.bands, strict=True))}"]

