@@ -47,7 +47,9 @@ def _norm(image: np.ndarray, valid: np.ndarray) -> np.ndarray:
     return np.sqrt(total)
 
 
-def _angle(reference: np.ndarray, estimate: np.ndarray, valid: np.ndarray, ref_norm: np.ndarray, est_norm: np.ndarray) -> np.ndarray:
+def _angle(
+    reference: np.ndarray, estimate: np.ndarray, valid: np.ndarray, ref_norm: np.ndarray, est_norm: np.ndarray
+) -> np.ndarray:
     """Return the angle in radians between unit spectra u and v as ``2 atan2(|u - v|, |u + v|)``.
 
     This form (Kahan) is exactly 0 for equal spectra and keeps its accuracy for small angles, where arccos loses half the digits.

@@ -14,7 +14,7 @@ NAMES = ("psnr", "psnr_global", "rmse", "sam", "ergas", "ssim", "uiqi")
 
 @pytest.fixture
 def pair():
-    """A smooth positive reference (6, 40, 37) with bands of unlike brightness, and a noisy estimate."""
+    """Make a smooth positive reference (6, 40, 37) with bands of unlike brightness, and a noisy estimate."""
     rng = np.random.default_rng(5)
     y, x = np.mgrid[:40, :37] / 6.0
     phase = rng.uniform(0, 6, (6, 1, 1))
@@ -25,7 +25,7 @@ def pair():
 
 @pytest.fixture
 def holes():
-    """Pixels that count: a corner and some scattered ones are out."""
+    """Mark the pixels that count: a corner and some scattered ones are out."""
     keep = np.ones((40, 37), bool)
     keep[:9, 25:] = False
     keep[30, 30] = keep[20, 3] = False
