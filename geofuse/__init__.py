@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import geofuse.accessor  # noqa: F401  (registers .fusion with xarray)
 from geofuse.threads import wait_passively
 
 if TYPE_CHECKING:

@@ -45,13 +45,15 @@ def signal_rank(variance: np.ndarray, n_samples: int, n_bands: int) -> tuple[int
     return rank, noise
 
 
-def hsi_noise(spectra: np.ndarray, rounds: int = 2) -> np.ndarray:
+def hsi_noise(covariance: np.ndarray, n_samples: int, rounds: int = 2) -> np.ndarray:
     """Estimate the noise standard deviation of each band from what few principal components cannot explain.
 
     Parameters
     ----------
-    spectra
-        (C, N) finite values, N spectra.
+    covariance
+        (C, C) sample covariance of the spectra.
+    n_samples
+        How many spectra it was taken from.
     rounds
         How often the bands are rescaled by the noise found before.
 
@@ -59,21 +61,29 @@ def hsi_noise(spectra: np.ndarray, rounds: int = 2) -> np.ndarray:
     -------
     (C,) float64 in the units of the spectra; at least a tenth of the median, so that a dead band cannot dominate a weighted fit.
     """
-    n_bands, n_samples = spectra.shape
-    centred = spectra.astype(np.float64)
-    centred -= centred.mean(axis=1, keepdims=True)
-    spread = float(np.sqrt((centred**2).mean())) or 1.0
+    n_bands = len(covariance)
+    spread = float(np.sqrt(covariance.diagonal().mean())) or 1.0
     sigma = np.ones(n_bands)
     for _ in range(rounds):
-        u, s, _ = np.linalg.svd(centred / sigma[:, None], full_matrices=False)
-        rank, _ = signal_rank(s**2 / n_samples, n_samples, n_bands)
-        rank = min(rank, max(1, n_samples // 4), n_bands - 1)
-        outside = (centred / sigma[:, None]) - u[:, :rank] @ (u[:, :rank].T @ (centred / sigma[:, None]))
-        lost = 1.0 - (u[:, :rank] ** 2).sum(axis=1)  # share of a band's noise that lies outside the subspace
-        freedom = np.maximum(lost, 0.05) * max(n_samples - rank - 1, 1) / n_samples
-        sigma = sigma * np.sqrt((outside**2).mean(axis=1) / freedom)
-        sigma = np.maximum(sigma, max(0.1 * float(np.median(sigma)), 1e-7 * spread))
+        scaled = covariance / np.outer(sigma, sigma)
+        variance, directions = principal_components(scaled)
+        rank, _ = signal_rank(variance, n_samples, n_bands)
+        rank = max(0, min(rank, n_samples // 4, n_bands - 1))
+        signal = directions[:, :rank]
+        outside = np.eye(n_bands) - signal @ signal.T
+        left = np.einsum("ij,jk,ik->i", outside, scaled, outside)
+        lost = np.maximum(outside.diagonal(), 0.05)  # share of a band's noise that lies outside the subspace
+        sigma = sigma * np.sqrt(np.maximum(left, 0.0) / (lost * max(n_samples - rank - 1, 1) / n_samples))
+        sigma = np.maximum(sigma, max(0.1 * float(np.median(sigma)), 1e-6 * spread))
     return sigma
+
+
+def principal_components(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return variances, falling, and directions (C, C) in columns, signed so that each one's largest entry is positive."""
+    variance, directions = np.linalg.eigh(covariance)
+    variance, directions = np.maximum(variance[::-1], 0.0), directions[:, ::-1]
+    largest = directions[np.abs(directions).argmax(axis=0), np.arange(len(variance))]
+    return variance, directions * np.where(largest < 0, -1.0, 1.0)
 
 
 def msi_noise(images: Sequence[np.ndarray]) -> np.ndarray:

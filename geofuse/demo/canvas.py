@@ -76,7 +76,7 @@ class Canvas:
         mix_third: float | np.ndarray = 0.0,
         sun: float | np.ndarray = 1.0,
     ) -> None:
-        """Cover ``where`` with spectra: ``mix`` of the second in the first, then ``mix_third`` of the third in both; flat ground."""
+        """Cover ``where`` with flat ground: ``mix`` of the second spectrum in the first, ``mix_third`` of the third in both."""
         self.cover[0, where], self.cover[1, where], self.cover[2, where] = first, second, third
         mix_third = np.clip(mix_third, 0, 1)
         self.share[0, where] = np.clip(mix, 0, 1) * (1 - mix_third)

@@ -51,11 +51,11 @@ class Soils:
 
 def make_soils(plan: Plan, rng: np.random.Generator) -> Soils:
     """Draw the noise."""
-    fields = [fractal(plan.frame.shape, plan.frame.cell_m, scale, rng, slope).ravel() for scale, slope in ((240, 1.5), (60, 1.2), (9, 0.9))]
-    return Soils(*fields)
+    shape, cell_m = plan.frame.shape, plan.frame.cell_m
+    return Soils(*(fractal(shape, cell_m, scale, rng, slope).ravel() for scale, slope in ((240, 1.5), (60, 1.2), (9, 0.9))))
 
 
-def paint_parcel(canvas: Canvas, plan: Plan, soils: Soils, parcel: Parcel, bent: tuple[np.ndarray, np.ndarray], rng: np.random.Generator) -> None:
+def paint_parcel(canvas: Canvas, plan: Plan, soils: Soils, parcel: Parcel, rng: np.random.Generator) -> None:
     """Choose a crop and draw it."""
     near_river = plan.river_m[parcel.cells].min() < 60
     names = list(CROPS)
@@ -64,9 +64,9 @@ def paint_parcel(canvas: Canvas, plan: Plan, soils: Soils, parcel: Parcel, bent:
         weight = weight * np.array([0.3, 0.2, 0.2, 0.3, 0.2, 0.2, 0.1, 6.0])
     name = names[rng.choice(len(names), p=weight / weight.sum())]
     if name == "meadow":
-        _paint_meadow(canvas, plan, soils, parcel, bent, rng)
+        _paint_meadow(canvas, plan, soils, parcel, rng)
     else:
-        _paint_crop(canvas, plan, soils, parcel, CROPS[name], bent, rng)
+        _paint_crop(canvas, plan, soils, parcel, CROPS[name], rng)
 
 
 def _canopy(canvas: Canvas, crop: Crop, rng: np.random.Generator) -> int:
@@ -79,25 +79,23 @@ def _soil_pair(canvas: Canvas, plan: Plan, soils: Soils, cells: np.ndarray) -> t
     """Return the two soils that meet in a parcel and the share of the second in each cell, from the map of sand."""
     level = float(np.clip(plan.sand[cells].mean() * 0.9 + 1.3, 0.0, len(SOILS) - 1.001))
     first = int(level)
-    share = np.clip(level - first + 0.35 * (plan.sand[cells] - plan.sand[cells].mean()) + 0.16 * soils.broad[cells] + 0.05 * soils.grain[cells], 0, 1)
-    return canvas.library[SOILS[first]], canvas.library[SOILS[first + 1]], share
+    local = 0.35 * (plan.sand[cells] - plan.sand[cells].mean()) + 0.16 * soils.broad[cells] + 0.05 * soils.grain[cells]
+    return canvas.library[SOILS[first]], canvas.library[SOILS[first + 1]], np.clip(level - first + local, 0, 1)
 
 
-def _machine_axes(parcel: Parcel, bent: tuple[np.ndarray, np.ndarray], headland_m: float) -> tuple[np.ndarray, np.ndarray]:
+def _machine_axes(parcel: Parcel, plan: Plan, headland_m: float) -> tuple[np.ndarray, np.ndarray]:
     """Return (coordinate across the rows, bool headland): at both ends the machine turns and the rows run the other way."""
-    u, v = bent[0][parcel.cells], bent[1][parcel.cells]
+    u, v = plan.bent[0][parcel.cells], plan.bent[1][parcel.cells]
     along = u * np.cos(parcel.angle) + v * np.sin(parcel.angle)
     across = -u * np.sin(parcel.angle) + v * np.cos(parcel.angle)
     headland = (along < np.quantile(along, 0.002) + headland_m) | (along > np.quantile(along, 0.998) - headland_m)
     return np.where(headland, along, across), headland
 
 
-def _paint_crop(
-    canvas: Canvas, plan: Plan, soils: Soils, parcel: Parcel, crop: Crop, bent: tuple[np.ndarray, np.ndarray], rng: np.random.Generator
-) -> None:  # fmt: skip
+def _paint_crop(canvas: Canvas, plan: Plan, soils: Soils, parcel: Parcel, crop: Crop, rng: np.random.Generator) -> None:
     """Soil, over it the canopy as dense as the soil allows, thinned along rows, tramlines and headlands."""
     cells = parcel.cells
-    across, headland = _machine_axes(parcel, bent, 24.0)
+    across, headland = _machine_axes(parcel, plan, 24.0)
     first, second, share = _soil_pair(canvas, plan, soils, cells)
     streak = profile(across, 3.0, rng) + 0.8 * profile(across, 12.0, rng)
     vigour = 0.55 * soils.broad[cells] + 0.5 * soils.middle[cells] + 0.35 * soils.grain[cells] - 0.25 * headland
@@ -119,20 +117,18 @@ def _blend_third(canvas: Canvas, cells: np.ndarray, spectrum: int, share: np.nda
     canvas.share[1, cells] = np.minimum(canvas.share[1, cells], 1 - canvas.share[0, cells])
 
 
-def _paint_meadow(
-    canvas: Canvas, plan: Plan, soils: Soils, parcel: Parcel, bent: tuple[np.ndarray, np.ndarray], rng: np.random.Generator
-) -> None:  # fmt: skip
+def _paint_meadow(canvas: Canvas, plan: Plan, soils: Soils, parcel: Parcel, rng: np.random.Generator) -> None:
     """Grass: lush in the hollows, dry on the rises; some are mown in swaths, some grazed in patches."""
     cells = parcel.cells
-    across, _ = _machine_axes(parcel, bent, 0.0)
-    first = canvas.library["rough grass"]
-    dry = 0.16 + 0.1 * soils.broad[cells] + 0.08 * soils.middle[cells] + 0.06 * soils.grain[cells] + 0.03 * profile(across, 5.0, rng)
+    across, _ = _machine_axes(parcel, plan, 0.0)
+    grass, straw = canvas.library["rough grass"], canvas.library["dry grass"]
+    dry = 0.16 + 0.1 * soils.broad[cells] + 0.08 * soils.middle[cells] + 0.06 * soils.grain[cells]
+    dry = dry + 0.03 * profile(across, 5.0, rng)
     if rng.random() < 0.4:
         dry = dry + 0.22 * comb(across, rng.uniform(14, 22), 7.0) * smoothstep(profile(across, 60.0, rng), -0.6, 0.6)
     lush = 0.6 + 0.18 * soils.middle[cells] - 0.1 * soils.broad[cells] + 0.12 * soils.grain[cells]
-    canvas.paint(
-        cells, first, _canopy(canvas, CROPS["meadow"], rng), lush, third=canvas.library["dry grass"], mix_third=dry, sun=1 + 0.035 * soils.grain[cells]
-    )  # fmt: skip
+    light = 1 + 0.035 * soils.grain[cells]
+    canvas.paint(cells, grass, _canopy(canvas, CROPS["meadow"], rng), lush, third=straw, mix_third=dry, sun=light)
 
 
 def paint_border(canvas: Canvas, soils: Soils, cells: np.ndarray, kind: str) -> None:
@@ -141,4 +137,5 @@ def paint_border(canvas: Canvas, soils: Soils, cells: np.ndarray, kind: str) -> 
     earth = canvas.library["earth track"]
     bare = np.clip(0.72 + 0.2 * grain, 0, 1) if kind == "track" else np.clip(0.05 * grain, 0, 1)
     dry = 0.3 + 0.15 * soils.middle[cells] + 0.1 * grain
-    canvas.paint(cells, canvas.library["rough grass"], canvas.library["dry grass"], dry, third=earth, mix_third=bare, sun=1 + 0.04 * grain)
+    grass, straw = canvas.library["rough grass"], canvas.library["dry grass"]
+    canvas.paint(cells, grass, straw, dry, third=earth, mix_third=bare, sun=1 + 0.04 * grain)

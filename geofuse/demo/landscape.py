@@ -6,10 +6,10 @@ import numpy as np
 
 from geofuse.demo.canvas import CELLS, SUN_EAST, SUN_SOUTH, SUN_TAN, Canvas, Frame
 from geofuse.demo.fields import Soils, make_soils, paint_border, paint_parcel
-from geofuse.demo.layout import Parcel, Plan, bend, divide, make_plan
+from geofuse.demo.layout import Plan, divide, make_plan
 from geofuse.demo.nature import Trees, line_water_with_trees, paint_water, paint_wood_floor, plant_trees
 from geofuse.demo.spectra import SpectralLibrary
-from geofuse.demo.texture import fractal
+from geofuse.demo.texture import fractal, smoothstep
 from geofuse.demo.town import build_farmsteads, line_road_with_trees, paint_block, paint_roads, paint_streets, paint_yard
 
 FIELD_M2, BLOCK_M2, YARD_M2 = 42000.0, 7500.0, 9000.0
@@ -38,7 +38,6 @@ def draw_landscape(size: int, pixel_m: float, rng: np.random.Generator) -> Canva
 
 def _draw_farmland(canvas: Canvas, plan: Plan, soils: Soils, trees: Trees, rng: np.random.Generator) -> None:
     """Cut every zone into parcels; each becomes a wood or a field, by the lie of the land."""
-    bent = bend(plan, rng)
     wooded = fractal(plan.frame.shape, plan.frame.cell_m, 900.0, rng, 2.2).ravel() + 0.05 * plan.terrain_m
     limit = np.quantile(wooded, 0.80)
     free = (plan.village_m > 0) & (plan.estate_m > 0) & (plan.lake_m > 0) & (plan.river_m > 4) & (plan.road_m > 7.5)
@@ -52,14 +51,14 @@ def _draw_farmland(canvas: Canvas, plan: Plan, soils: Soils, trees: Trees, rng: 
 
     for zone in np.unique(plan.zone):
         cells = np.flatnonzero((plan.zone == zone) & free)
-        parcels, borders = divide(cells, plan, bent, FIELD_M2, line, rng)
+        parcels, borders = divide(cells, plan, FIELD_M2, line, rng)
         for border in borders:
             paint_border(canvas, soils, border.cells, border.kind)
         for parcel in parcels:
             if wooded[parcel.cells].mean() > limit:
                 _draw_wood(canvas, soils, trees, parcel.cells, rng)
             else:
-                paint_parcel(canvas, plan, soils, parcel, bent, rng)
+                paint_parcel(canvas, plan, soils, parcel, rng)
         hedge = np.zeros(plan.frame.cells**2, bool)
         for border in borders:
             hedge[border.cells] = border.kind == "hedge"
@@ -80,19 +79,18 @@ def _draw_wood(canvas: Canvas, soils: Soils, trees: Trees, cells: np.ndarray, rn
 
 def _draw_settlement(canvas: Canvas, plan: Plan, soils: Soils, trees: Trees, rng: np.random.Generator) -> None:
     """Village and estate: streets between blocks, then what stands in the blocks; the roads run through both."""
-    bent = bend(plan, rng, 22.0)
     clear = (plan.road_m > 7.5) & (plan.river_m > 14)
     village = np.flatnonzero((plan.village_m <= 0) & clear)
     zone = plan.zone[village]
     grid = rng.uniform(0.1, 0.3)
     for part in np.unique(zone):
         cells, turn = village[zone == part], grid + rng.normal(0, 0.08)
-        blocks, streets = divide(cells, plan, bent, BLOCK_M2, lambda depth: ("street", 7.0 if depth < 3 else 5.5), rng, grid=turn)
+        blocks, streets = divide(cells, plan, BLOCK_M2, lambda depth: ("street", 7.0 if depth < 3 else 5.5), rng, grid=turn)
         paint_streets(canvas, soils, streets)
         for block in blocks:
             paint_block(canvas, plan, soils, block, trees, rng)
     estate = np.flatnonzero((plan.estate_m <= 0) & (plan.village_m > 0) & clear)
-    yards, streets = divide(estate, plan, (plan.x, plan.y), YARD_M2, lambda depth: ("street", 9.0), rng, grid=grid - 0.12)
+    yards, streets = divide(estate, plan, YARD_M2, lambda depth: ("street", 9.0), rng, grid=grid - 0.12)
     paint_streets(canvas, soils, streets)
     for yard in yards:
         paint_yard(canvas, plan, soils, yard, rng)
@@ -107,10 +105,10 @@ def _hillside_light(plan: Plan) -> np.ndarray:
     return (np.clip(slope, 0.7, 1.3).ravel() * across).astype(np.float32)
 
 
-def draw_clouds(size: int, pixel_m: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return (opacity of a small cloud, opacity of its shadow on the ground), each (size, size) in 0-1 on the fine grid."""
+def draw_clouds(size: int, pixel_m: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (opacity of a small cloud, opacity of its shadow, brightness of its lit top), each (size, size), 0-1, fine grid."""
     side = size * pixel_m
-    wisps = fractal((size, size), pixel_m, 150.0, rng, 1.7)
+    puffs = fractal((size, size), pixel_m, 170.0, rng, 2.1)
     axis = (np.arange(size) + 0.5) * pixel_m
     x, y = axis[None, :], axis[:, None]
     centre = np.array([rng.uniform(0.80, 0.86), rng.uniform(0.24, 0.32)]) * side
@@ -118,10 +116,14 @@ def draw_clouds(size: int, pixel_m: float, rng: np.random.Generator) -> tuple[np
         np.hypot((x - centre[0]) / (0.085 * side), (y - centre[1]) / (0.05 * side)),
         np.hypot((x - centre[0] + 0.10 * side) / (0.04 * side), (y - centre[1] + 0.05 * side) / (0.03 * side)),
     )
-    opacity = np.clip(1.5 * (1.05 - reach) + 0.42 * wisps * (reach < 1.9), 0, 0.97).astype(np.float32)
-    opacity[opacity < 0.04] = 0
+    depth = 1.05 - reach + 0.34 * puffs * smoothstep(reach, 2.2, 1.2)
+    opacity = (0.98 * smoothstep(depth, 0.0, 0.55)).astype(np.float32)
+    opacity[opacity < 0.03] = 0
     shift = 0.15 * side / pixel_m
     shadow = np.zeros_like(opacity)
     rows, cols = round(shift * SUN_SOUTH), round(shift * SUN_EAST)
     shadow[: size - rows, : size - cols] = opacity[rows:, cols:]
-    return opacity, shadow
+    top = depth + 0.10 * fractal((size, size), pixel_m, 60.0, rng, 1.8)
+    south, east = np.gradient(top, pixel_m)
+    relief = np.clip(0.86 - 26 * (east * SUN_EAST + south * SUN_SOUTH), 0.55, 1.05).astype(np.float32)
+    return opacity, shadow, relief

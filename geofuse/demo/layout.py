@@ -1,4 +1,4 @@
-"""The plan of the landscape: hills, a meandering river, roads, a village, a trading estate, and the land between cut into parcels."""
+"""The plan of the landscape: hills, a meandering river, roads, a village, a trading estate, and land cut into parcels."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ class Plan:
     frame: Frame
     x: np.ndarray
     y: np.ndarray
+    bent: tuple[np.ndarray, np.ndarray]  # x and y slightly warped, for lines that are not ruled
     terrain_m: np.ndarray
     sand: np.ndarray  # what the soil is made of, zero mean, unit deviation
     river_m: np.ndarray  # to the river's bank
@@ -53,21 +54,33 @@ def make_plan(frame: Frame, rng: np.random.Generator) -> Plan:
     side = frame.extent_m
     terrain = fractal(frame.shape, frame.cell_m, 900.0, rng, 2.6).ravel() * 14
     path = _river_path(side, rng)
-    half_width = 19 * (1 + 0.22 * np.interp(np.arange(len(path)), np.arange(0, len(path) + 80, 80), rng.normal(size=len(path) // 80 + 2)))
-    river = _distance_to_path(frame, path, np.clip(half_width, 11, 32)) + 1.5 * fractal(frame.shape, frame.cell_m, 60.0, rng, 1.5).ravel()
+    widening = np.interp(np.arange(len(path)), np.arange(0, len(path) + 80, 80), rng.normal(size=len(path) // 80 + 2))
+    river = _distance_to_path(frame, path, np.clip(19 * (1 + 0.22 * widening), 11, 32))
+    river += 1.5 * fractal(frame.shape, frame.cell_m, 60.0, rng, 1.5).ravel()
     terrain = terrain - 12 * np.exp(-np.clip(river, 0, None) / 160)
     centre = np.array([rng.uniform(0.58, 0.66), rng.uniform(0.46, 0.58)]) * side
-    main, lane = _roads(x, y, side, centre, rng)
-    village = _blob(frame, x, y, centre, (min(330.0, 0.14 * side), min(250.0, 0.12 * side)), rng)
+    main, lane = _roads(x, y, centre, rng)
+    village = _blob(frame, _Outline(centre, (min(330.0, 0.14 * side), min(250.0, 0.12 * side))), rng)
     away = np.array([min(640.0, 0.25 * side), min(190.0, 0.07 * side)])
-    estate = _blob(frame, x, y, centre + away, (min(230.0, 0.085 * side), min(130.0, 0.05 * side)), rng, rough=0.04, power=6)
+    estate = _blob(frame, _Outline(centre + away, (min(230.0, 0.085 * side), min(130.0, 0.05 * side)), 0.04, 6), rng)
     pit = np.array([rng.uniform(0.10, 0.16), rng.uniform(0.78, 0.84)]) * side
-    lake = _blob(frame, x, y, pit, (min(210.0, 0.075 * side), min(140.0, 0.055 * side)), rng, rough=0.38)
+    lake = _blob(frame, _Outline(pit, (min(210.0, 0.075 * side), min(140.0, 0.055 * side)), 0.38), rng)
     zone = 4 * _left_of(frame, path) + 2 * (main > 0) + (lane > 0)
     return Plan(
-        frame, x, y, terrain, fractal(frame.shape, frame.cell_m, 500.0, rng, 1.5).ravel(), river, lake,
-        np.minimum(np.abs(main), np.abs(lane)), np.abs(lane) < np.abs(main), village, estate, zone.astype(np.int8),
-    )  # fmt: skip
+        frame,
+        x,
+        y,
+        bent=_bend(frame, x, y, rng),
+        terrain_m=terrain,
+        sand=fractal(frame.shape, frame.cell_m, 500.0, rng, 1.5).ravel(),
+        river_m=river,
+        lake_m=lake,
+        road_m=np.minimum(np.abs(main), np.abs(lane)),
+        road_lane=np.abs(lane) < np.abs(main),
+        village_m=village,
+        estate_m=estate,
+        zone=zone.astype(np.int8),
+    )
 
 
 def _river_path(side: float, rng: np.random.Generator) -> np.ndarray:
@@ -108,7 +121,7 @@ def _left_of(frame: Frame, path: np.ndarray) -> np.ndarray:
     return (axis[None, :] < bank[:, None]).ravel()
 
 
-def _roads(x: np.ndarray, y: np.ndarray, side: float, centre: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _roads(x: np.ndarray, y: np.ndarray, centre: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Signed distances to a road across the scene and a lane down it; both pass the village."""
 
     def curve(along: np.ndarray, start: float, tilt: float) -> tuple[np.ndarray, np.ndarray]:
@@ -125,26 +138,28 @@ def _roads(x: np.ndarray, y: np.ndarray, side: float, centre: np.ndarray, rng: n
     return main, (x - centre[0] - value) / stretch
 
 
-def _blob(
-    frame: Frame,
-    x: np.ndarray,
-    y: np.ndarray,
-    centre: np.ndarray,
-    radii: tuple[float, float],
-    rng: np.random.Generator,
-    rough: float = 0.3,
-    power: float = 2,
-) -> np.ndarray:
-    """Approximate distance to an ellipse (``power`` 2) or a rounded rectangle (larger) with a wandering outline."""
+@dataclass(frozen=True)
+class _Outline:
+    """An ellipse (``power`` 2) or rounded rectangle (larger), in metres, whose outline wanders by ``rough``."""
+
+    centre: np.ndarray
+    radii: tuple[float, float]
+    rough: float = 0.3
+    power: float = 2.0
+
+
+def _blob(frame: Frame, shape: _Outline, rng: np.random.Generator) -> np.ndarray:
+    """Approximate distance from every cell to an outline, negative inside."""
+    x, y = frame.coordinates()
+    u, v = (np.abs(at - c) / r for at, c, r in zip((x, y), shape.centre, shape.radii, strict=True))
     wander = fractal(frame.shape, frame.cell_m, 260.0, rng, 2.0).ravel()
-    reach = (np.abs((x - centre[0]) / radii[0]) ** power + np.abs((y - centre[1]) / radii[1]) ** power) ** (1 / power)
-    return (reach - 1 + rough * 0.5 * wander * smoothstep(reach, 2.2, 1.0)) * min(radii)
+    reach = (u**shape.power + v**shape.power) ** (1 / shape.power)
+    return (reach - 1 + shape.rough * 0.5 * wander * smoothstep(reach, 2.2, 1.0)) * min(shape.radii)
 
 
 def divide(
     cells: np.ndarray,
     plan: Plan,
-    bent: tuple[np.ndarray, np.ndarray],
     target_m2: float,
     line: Callable[[int], tuple[str, float]],
     rng: np.random.Generator,
@@ -153,8 +168,7 @@ def divide(
 ) -> tuple[list[Parcel], list[Border]]:
     """Cut a piece of land in two again and again, mostly across its long side, until each part is about ``target_m2``.
 
-    ``bent`` are slightly warped coordinates, so that lines are not ruled; ``line(depth)`` gives the kind and width of the line of
-    a cut; with ``grid`` (radians) every line follows one street grid. This is how land gets its parcels, and unlike
+    ``line(depth)`` gives the kind and width of the line of a cut; with ``grid`` (radians) every line follows one street grid. This is how land gets its parcels, and unlike
     nearest-point cells it yields rows of like-oriented strips.
     """
     parcels: list[Parcel] = []
@@ -165,7 +179,7 @@ def divide(
         area = len(piece) * plan.frame.cell_m**2
         if len(piece) < 60:
             continue
-        u, v = bent[0][piece], bent[1][piece]
+        u, v = plan.bent[0][piece], plan.bent[1][piece]
         angle, ratio = _long_side(u, v, grid)
         if area < target_m2 * np.exp(0.45 * rng.standard_normal()) or area < 0.3 * target_m2:
             parcels.append(Parcel(piece, angle))
@@ -194,7 +208,7 @@ def _long_side(u: np.ndarray, v: np.ndarray, grid: float | None) -> tuple[float,
     return float(np.arctan2(vector[1, 1], vector[0, 1])), float(np.sqrt(value[1] / max(value[0], 1e-6)))
 
 
-def bend(plan: Plan, rng: np.random.Generator, amount_m: float = 14.0) -> tuple[np.ndarray, np.ndarray]:
-    """Return the coordinates displaced by a smooth random field."""
-    shift = [fractal(plan.frame.shape, plan.frame.cell_m, 700.0, rng, 2.6).ravel() * amount_m for _ in range(2)]
-    return plan.x + shift[0], plan.y + shift[1]
+def _bend(frame: Frame, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return the coordinates displaced by a smooth random field, 14 m rms."""
+    shift = [fractal(frame.shape, frame.cell_m, 700.0, rng, 2.6).ravel() * 14 for _ in range(2)]
+    return x + shift[0], y + shift[1]

@@ -59,7 +59,8 @@ def plant_trees(canvas: Canvas, trees: Trees, rng: np.random.Generator) -> None:
     """Paint the crowns: where they overlap the taller wins; each dome is bright towards the sun and dark behind."""
     if not trees.x:
         return
-    x, y, radius, height, species = (np.concatenate(part) for part in (trees.x, trees.y, trees.radius_m, trees.height_m, trees.species))
+    x, y, radius = (np.concatenate(part) for part in (trees.x, trees.y, trees.radius_m))
+    height, species = np.concatenate(trees.height_m), np.concatenate(trees.species)
     if len(x) == 0:
         return
     cell, who, away = _cells_under(canvas.frame, x, y, radius)
@@ -83,7 +84,9 @@ def _stand_tone(frame: Frame, x: np.ndarray, y: np.ndarray, rng: np.random.Gener
     return fractal(frame.shape, frame.cell_m, 120.0, rng, 1.3).ravel()[cell]
 
 
-def _cells_under(frame: Frame, x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+def _cells_under(
+    frame: Frame, x: np.ndarray, y: np.ndarray, radius: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
     """Return (cell, tree, offset from the stem in crown radii) for every pair of a cell and a crown above it."""
     reach = int(np.ceil(radius.max() / frame.cell_m))
     step = np.arange(-reach, reach + 1) * frame.cell_m
@@ -110,7 +113,8 @@ def paint_water(canvas: Canvas, plan: Plan, soils: Soils, rng: np.random.Generat
     wind = fractal(plan.frame.shape, plan.frame.cell_m, 120.0, rng, 1.4).ravel()
     bank = plan.river_m
     shore = np.flatnonzero((bank > -1) & (bank < 5 + 3 * soils.middle))
-    canvas.paint(shore, library["mud"], library["rough grass"], smoothstep(bank[shore], 0, 6), third=library["gravel"], mix_third=0.3 * soils.middle[shore])
+    grassy, stony = smoothstep(bank[shore], 0, 6), 0.3 * soils.middle[shore]
+    canvas.paint(shore, library["mud"], library["rough grass"], grassy, third=library["gravel"], mix_third=stony)
     water = np.flatnonzero(bank <= 0)
     shallow = smoothstep(bank[water] + 2.5 * soils.broad[water], -9, 0.5)
     ripple = 1 + 0.05 * wind[water] + 0.04 * soils.grain[water]
@@ -118,11 +122,13 @@ def paint_water(canvas: Canvas, plan: Plan, soils: Soils, rng: np.random.Generat
     bank = plan.lake_m + 4 * soils.middle
     shore = np.flatnonzero((bank > -1) & (bank < 14 + 8 * soils.broad))
     reed = smoothstep(soils.broad[shore] + 0.5 * soils.middle[shore], 0.1, 0.5)
-    canvas.paint(shore, library["gravel"], library["soil sand"], 0.5 + 0.3 * soils.middle[shore], third=library["reed"], mix_third=reed)
+    sandy = 0.5 + 0.3 * soils.middle[shore]
+    canvas.paint(shore, library["gravel"], library["soil sand"], sandy, third=library["reed"], mix_third=reed)
     water = np.flatnonzero(bank <= 0)
     shallow = smoothstep(bank[water], -26, 0)
     green = 0.35 + 0.3 * wind[water]
-    canvas.paint(water, library["lake deep"], library["lake green"], green, third=library["lake shallow"], mix_third=shallow, sun=1 + 0.04 * wind[water])
+    bottom, ripple = library["lake shallow"], 1 + 0.04 * wind[water]
+    canvas.paint(water, library["lake deep"], library["lake green"], green, third=bottom, mix_third=shallow, sun=ripple)
 
 
 def line_water_with_trees(canvas: Canvas, plan: Plan, trees: Trees, rng: np.random.Generator) -> None:

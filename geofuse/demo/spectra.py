@@ -1,7 +1,7 @@
 """Reflectance spectra 400-2500 nm by formula: absorption features of known place and plausible strength, no measured library.
 
-Opaque, scattering matter (leaves, straw, cloud) follows the Kubelka-Munk relation R = 1 + k - sqrt(k^2 + 2 k), where k is absorption
-over scattering (Kubelka and Munk 1931), so that more pigment or water deepens a feature the way it does in nature. Soils and built
+Opaque, scattering matter (leaves, straw, cloud) follows the Kubelka-Munk relation R = 1 + k - sqrt(k^2 + 2 k), where k is the
+absorption over scattering (Kubelka and Munk 1931), so that more pigment or water deepens a feature the way it does in nature. Soils and built
 surfaces are a smooth rise times Gaussian absorption features. Open water is backscatter over absorption plus backscatter (Gordon
 1988), with a bottom seen through the water column where it is shallow.
 
@@ -18,10 +18,12 @@ WAVELENGTH_NM = np.arange(350.0, 2551.0, 2.0)
 _SIGMA_PER_FWHM = 1.0 / (2.0 * np.sqrt(2.0 * np.log(2.0)))
 
 # Absorption of pure water, 1/m, rounded from the usual tables (Pope and Fry 1997; Kou 1993); log-interpolated between.
-_WATER_NM = (350, 400, 450, 500, 550, 600, 650, 700, 720, 740, 760, 800, 850, 900, 940, 970, 1000, 1070, 1150, 1200, 1300, 1450, 2550)
-_WATER_PER_M = (
-    (0.02, 0.007, 0.009, 0.02, 0.057, 0.22, 0.34, 0.62, 1.2, 2.4, 2.7, 2.0, 4.2, 6.8, 25, 45, 40, 16, 90, 120, 110, 2500, 3000)
-)  # fmt: skip
+_WATER = np.array(
+    "350 .02 400 .007 450 .009 500 .02 550 .057 600 .22 650 .34 700 .62 720 1.2 740 2.4 760 2.7 800 2.0 850 4.2 900 6.8 "
+    "940 25 970 45 1000 40 1070 16 1150 90 1200 120 1300 110 1450 2500 2550 3000".split(),
+    float,
+)
+_WATER_NM, _WATER_PER_M = _WATER[::2], _WATER[1::2]
 
 
 def _bump(centre_nm: float, sigma_nm: float) -> np.ndarray:
@@ -49,9 +51,8 @@ def _features(depths: Iterable[tuple[float, float, float]]) -> np.ndarray:
 
 def _chlorophyll() -> np.ndarray:
     """Absorption of leaf pigments: blue and red maxima, a green window, nothing beyond the red edge."""
-    return (
-        1.0 * _bump(432, 34) + 0.75 * _bump(480, 24) + 0.27 * _bump(560, 50) + 0.45 * _bump(632, 26) + 0.95 * _bump(675, 16) + 0.05 * _bump(705, 14)
-    )  # fmt: skip
+    blue, green = _bump(432, 34) + 0.75 * _bump(480, 24), 0.27 * _bump(560, 50)
+    return blue + green + 0.45 * _bump(632, 26) + 0.95 * _bump(675, 16) + 0.05 * _bump(705, 14)
 
 
 def _leaf_water() -> np.ndarray:
@@ -69,14 +70,16 @@ def _dry_matter() -> np.ndarray:
 
 
 def plant(chlorophyll: float, water: float, dry: float, loss: float = 0.25, flower: float = 0.0) -> np.ndarray:
-    """Canopy of leaves: pigment, water and dry matter relative to a healthy leaf (dry: to straw); ``flower`` is yellow petals 0-1."""
+    """Canopy of leaves: pigment and water relative to a healthy leaf, dry matter to straw; ``flower`` is yellow petals 0-1."""
     k = loss + 13.0 * chlorophyll * _chlorophyll() + water * _leaf_water() + dry * _dry_matter()
     green = _kubelka_munk(k)
     petals = _kubelka_munk(0.30 + 11.0 * (1.0 - _step(512, 9)) + 0.8 * water * _leaf_water() + 0.06 * _bump(675, 15))
     return (1.0 - flower) * green + flower * petals
 
 
-def soil(bright: float, iron: float = 0.1, clay: float = 0.08, organic: float = 0.0, moisture: float = 0.0, carbonate: float = 0.0) -> np.ndarray:
+def soil(
+    bright: float, iron: float = 0.1, clay: float = 0.08, organic: float = 0.0, moisture: float = 0.0, carbonate: float = 0.0
+) -> np.ndarray:
     """Bare soil: ``bright`` is the reflectance at 1700 nm when dry; the rest are feature strengths 0-1."""
     rise = 1.0 - (0.62 + 0.25 * iron) * np.exp(-(WAVELENGTH_NM - 400) / (320 + 420 * organic))
     fall = 1.0 - 0.16 * np.clip((WAVELENGTH_NM - 1800) / 700, 0, None) ** 1.3
@@ -94,7 +97,7 @@ def built(low: float, high: float, turn_nm: float, features: Iterable[tuple[floa
 
 
 def clay_tile(bright: float, iron: float, weathered: float) -> np.ndarray:
-    """Fired clay roof tile: hematite edge near 580 nm and dip near 860 nm; weathering greys it."""
+    """Roof tile of fired clay: hematite edge near 580 nm and dip near 860 nm; weathering greys it."""
     edge = 0.2 + 0.8 * (0.75 * _step(585, 16) + 0.25 * _step(700, 60))
     body = bright * edge * _features([(530, 30, 0.35 * iron), (860, 65, 0.28 * iron), (670, 30, 0.08 * iron), (2205, 25, 0.04)])
     grey = built(0.10, 0.19, 600, [(1935, 60, 0.15), (675, 14, 0.1)])
@@ -131,7 +134,7 @@ def skylight() -> np.ndarray:
 
 
 def materials() -> dict[str, np.ndarray]:
-    """The fixed part of the spectral library: name to reflectance (n,). Crops come on top, one spectrum a parcel."""
+    """Return the fixed part of the spectral library, name to reflectance (n,); crops come on top, one spectrum a parcel."""
     oil = [(1730, 25, 0.04), (2310, 40, 0.08)]
     cement = [(1415, 25, 0.05), (1935, 60, 0.15), (2205, 30, 0.03), (2340, 26, 0.09)]
     mud = soil(0.24, 0.15, 0.09, 0.5, 0.75)
@@ -172,7 +175,7 @@ def materials() -> dict[str, np.ndarray]:
         "metal white": painted_metal(0.72),
         "metal blue": painted_metal(0.55, 470),
         "metal green": painted_metal(0.42, 540),
-        "solar panel": built(0.035, 0.055, 300, oil) + 0.10 * _step(1080, 25) * np.exp(-np.clip(WAVELENGTH_NM - 1150, 0, None) / 500),
+        "solar panel": built(0.035, 0.055, 300, oil) + 0.1 * _step(1080, 25) * (1 - 0.9 * _step(1700, 250)),
         "river deep": open_water(4.0, 0.9, 0.35, mud),
         "river shallow": open_water(0.5, 0.6, 0.35, gravel),
         "lake deep": open_water(8.0, 0.10, 0.25, mud),

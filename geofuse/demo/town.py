@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from geofuse.demo.canvas import SUN_EAST, SUN_SOUTH, Canvas
@@ -12,6 +14,7 @@ from geofuse.demo.texture import comb
 
 HOUSE_ROOFS = ("tile bright", "tile red", "tile red", "tile old", "tile old", "slate", "bitumen")
 HALL_ROOFS = ("metal white", "zinc", "bitumen", "roof gravel", "roof gravel", "metal blue", "metal green")
+FARM = ((-16, 0, (12.0, 6.0), "tile old"), (8, 14, (14.0, 7.0), "tile red"), (10, -14, (16.0, 8.0), "zinc"))
 
 
 def paint_roads(canvas: Canvas, plan: Plan, soils: Soils) -> None:
@@ -21,7 +24,8 @@ def paint_roads(canvas: Canvas, plan: Plan, soils: Soils) -> None:
     over_water = (plan.river_m < 2) | (plan.lake_m < 2)
     use = ~(plan.road_lane & over_water)
     verge = np.flatnonzero((plan.road_m < half + 3.5) & ~over_water)
-    canvas.paint(verge, library["rough grass"], library["dry grass"], 0.4 + 0.15 * soils.grain[verge], third=library["gravel"], mix_third=0.12)
+    dry = 0.4 + 0.15 * soils.grain[verge]
+    canvas.paint(verge, library["rough grass"], library["dry grass"], dry, third=library["gravel"], mix_third=0.12)
     deck = np.flatnonzero((plan.road_m < half + 2.2) & over_water & use)
     canvas.paint(deck, library["concrete"], sun=1.0)
     road = np.flatnonzero((plan.road_m < half) & use)
@@ -44,7 +48,8 @@ def paint_block(canvas: Canvas, plan: Plan, soils: Soils, block: Parcel, trees: 
     library = canvas.library
     grain, middle = soils.grain[cells], soils.middle[cells]
     worn = np.clip(0.16 + 0.14 * middle + 0.16 * grain, 0, 1)
-    canvas.paint(cells, library["lawn"], library["rough grass"], 0.3 + 0.25 * middle, third=library["paving"], mix_third=worn, sun=1 + 0.05 * grain)
+    tufts, light = 0.3 + 0.25 * middle, 1 + 0.05 * grain
+    canvas.paint(cells, library["lawn"], library["rough grass"], tufts, third=library["paving"], mix_third=worn, sun=light)
     place = _Block(canvas, plan, block)
     kind = rng.random()
     if kind < 0.03:
@@ -87,34 +92,37 @@ class _Block:
 
 def _build_rows(canvas: Canvas, place: _Block, rng: np.random.Generator) -> None:
     """Houses along the two long sides, set back from the street, with sheds behind."""
-    pitch = rng.uniform(17, 23)
+    pitch, angle = rng.uniform(17, 23), place.parcel.angle
     for side, edge in ((1, place.v_high - 10), (-1, -place.v_low - 10)):
         u = place.u_low + 9 + rng.uniform(0, 5)
         while u < place.u_high - 8:
             v = side * (edge + rng.normal(0, 1.2))
             if rng.random() < 0.9 and place.holds(u, v, 6.0):
                 size = (rng.uniform(4.6, 7.2), rng.uniform(4.0, 5.2))
-                house = canvas.library[HOUSE_ROOFS[rng.integers(len(HOUSE_ROOFS))]]
+                roof = HOUSE_ROOFS[rng.integers(len(HOUSE_ROOFS))]
                 across = np.pi / 2 if rng.random() < 0.3 else 0.0
-                draw_building(canvas, place.xy(u, v), size, place.parcel.angle + across, house, 7.0, 0.75, rng)
+                draw_building(canvas, Building(place.xy(u, v), size, angle + across, roof, 7.0, 0.75), rng)
                 if rng.random() < 0.5 and place.holds(u + 5, v - side * 15, 3.5):
-                    shed = canvas.library["bitumen" if rng.random() < 0.6 else "zinc"]
-                    draw_building(canvas, place.xy(u + 5, v - side * 15), (3.5, 2.8), place.parcel.angle, shed, 3.0, 0.0, rng)
+                    roof = "bitumen" if rng.random() < 0.6 else "zinc"
+                    draw_building(canvas, Building(place.xy(u + 5, v - side * 15), (3.5, 2.8), angle, roof, 3.0), rng)
             u += pitch * rng.uniform(0.85, 1.25)
 
 
-def draw_building(
-    canvas: Canvas,
-    centre: tuple[float, float],
-    half: tuple[float, float],
-    angle: float,
-    roof: int,
-    height_m: float,
-    pitch: float,
-    rng: np.random.Generator,
-) -> None:
-    """Draw a rectangular building whose ridge runs along its first axis; ``pitch`` is the slope of the roof, 0 for flat."""
-    frame = canvas.frame
+@dataclass(frozen=True)
+class Building:
+    """A rectangular building, metres and radians; its ridge runs along its first axis."""
+
+    centre: tuple[float, float]
+    half: tuple[float, float]
+    angle: float
+    roof: str
+    height_m: float
+    pitch: float = 0.0  # slope of the roof, 0 for flat
+
+
+def draw_building(canvas: Canvas, building: Building, rng: np.random.Generator) -> None:
+    """Draw a building: the two sides of its roof are lit as they face, and no two roofs are quite alike."""
+    frame, centre, half, angle, pitch = canvas.frame, building.centre, building.half, building.angle, building.pitch
     reach = int(np.ceil(np.hypot(*half) / frame.cell_m)) + 1
     step = np.arange(-reach, reach + 1) * frame.cell_m
     dx, dy = (d.ravel() for d in np.meshgrid(step, step))
@@ -129,12 +137,13 @@ def draw_building(
     tone = np.exp(0.1 * rng.standard_normal())
     dirt = np.clip(0.12 + 0.1 * rng.standard_normal(), 0, 0.5)
     stain = 1 + 0.04 * rng.standard_normal(len(cell))
-    canvas.paint(cell, roof, canvas.library["tile old"], dirt if pitch else 0.0, sun=np.clip(light * tone * stain, 0.1, 1.5))
-    canvas.height_m[cell] = height_m + pitch * (half[1] - np.abs(v))
+    roof, dirty = canvas.library[building.roof], canvas.library["tile old"]
+    canvas.paint(cell, roof, dirty, dirt if pitch else 0.0, sun=np.clip(light * tone * stain, 0.1, 1.5))
+    canvas.height_m[cell] = building.height_m + pitch * (half[1] - np.abs(v))
 
 
 def _paint_pitch(canvas: Canvas, place: _Block) -> None:
-    """A sports ground: mown stripes inside a red track."""
+    """Lay out a sports ground: mown stripes inside a red track."""
     u, v = place.u, place.v
     half_u, half_v = min(52.0, 0.42 * (place.u_high - place.u_low)), min(34.0, 0.4 * (place.v_high - place.v_low))
     radius = np.hypot(np.clip(np.abs(u) - half_u + half_v, 0, None), v)
@@ -160,29 +169,30 @@ def paint_yard(canvas: Canvas, plan: Plan, soils: Soils, block: Parcel, rng: np.
     for i in range(parts):
         half = (0.36 * length / parts - 2 * (parts - 1), rng.uniform(0.24, 0.34) * width)
         at = place.xy(shift + (i - (parts - 1) / 2) * length * 0.4, rng.uniform(-0.06, 0.06) * width)
-        roof = library[HALL_ROOFS[rng.integers(len(HALL_ROOFS))]]
-        draw_building(canvas, at, half, block.angle, roof, 9.0, 0.0, rng)
+        roof = HALL_ROOFS[rng.integers(len(HALL_ROOFS))]
+        draw_building(canvas, Building(at, half, block.angle, roof, 9.0), rng)
         if rng.random() < 0.3:
-            draw_building(canvas, at, (half[0] * 0.8, half[1] * 0.55), block.angle, library["solar panel"], 9.5, 0.0, rng)
+            draw_building(canvas, Building(at, (half[0] * 0.8, half[1] * 0.55), block.angle, "solar panel", 9.5), rng)
 
 
 def build_farmsteads(canvas: Canvas, plan: Plan, trees: Trees, count: int, rng: np.random.Generator) -> None:
     """Lonely farms beside the lane or the road: house, barns, yard, old trees."""
-    ok = (plan.road_m > 35) & (plan.road_m < 60) & (plan.village_m > 120) & (plan.estate_m > 90) & (plan.river_m > 60) & (plan.lake_m > 60)
-    spots = np.flatnonzero(ok)
+    lonely = (plan.village_m > 120) & (plan.estate_m > 90) & (plan.river_m > 60) & (plan.lake_m > 60)
+    spots = np.flatnonzero(lonely & (plan.road_m > 35) & (plan.road_m < 60))
     if not len(spots):
         return
     for at in rng.choice(spots, count):
         x, y, angle = float(plan.x[at]), float(plan.y[at]), rng.uniform(0, np.pi)
         c, s = np.cos(angle), np.sin(angle)
-        draw_building(canvas, (x, y), (26.0, 22.0), angle, canvas.library["paving"], 0.0, 0.0, rng)
-        for du, dv, half, roof in ((-16, 0, (12.0, 6.0), "tile old"), (8, 14, (14.0, 7.0), "tile red"), (10, -14, (16.0, 8.0), "zinc")):
-            draw_building(canvas, (x + du * c - dv * s, y + du * s + dv * c), half, angle, canvas.library[roof], 8.0, 0.5, rng)
+        draw_building(canvas, Building((x, y), (26.0, 22.0), angle, "paving", 0.0), rng)
+        for du, dv, half, roof in FARM:
+            draw_building(canvas, Building((x + du * c - dv * s, y + du * s + dv * c), half, angle, roof, 8.0, 0.5), rng)
         turn, reach = rng.uniform(0, 6.28, 26), rng.uniform(34, 50, 26)
         trees.add(canvas, x + reach * np.cos(turn), y + reach * np.sin(turn), "garden", 13.0, rng)
 
 
 def line_road_with_trees(canvas: Canvas, plan: Plan, soils: Soils, trees: Trees, rng: np.random.Generator) -> None:
-    """An avenue along stretches of the main road."""
-    ring = (np.abs(plan.road_m - ROAD_HALF_M - 3.0) < 1.8) & ~plan.road_lane & (plan.river_m > 10) & (soils.broad > -0.2)
+    """Plant an avenue along stretches of the main road."""
+    open_land = (plan.river_m > 10) & (plan.estate_m > 0) & (plan.village_m > -30)
+    ring = (np.abs(plan.road_m - ROAD_HALF_M - 3.0) < 1.8) & ~plan.road_lane & open_land & (soils.broad > -0.2)
     trees.fill(canvas, ring, "hedge", 11.0, 9.0, rng)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geofuse.degradation.noise import hsi_noise, signal_rank
+from geofuse.degradation.noise import hsi_noise, principal_components, signal_rank
 from geofuse.errors import InputError
 
 MAX_RANK = 20
@@ -77,11 +77,12 @@ def learn_basis(spectra: np.ndarray, rank: int | None = None) -> SpectralBasis:
         raise InputError(f"the HSI has {n_samples} pixels with data in every band; a spectral subspace needs at least 2")
     if rank is not None and not 1 <= rank <= min(n_bands, n_samples - 1):
         raise InputError(f"rank {rank} asked for, but {n_bands} bands and {n_samples} coarse pixels allow 1 to {min(n_bands, n_samples - 1)}")
-    noise = hsi_noise(spectra)
     mean = spectra.mean(axis=1, dtype=np.float64)
-    u, s, _ = np.linalg.svd((spectra - mean[:, None]) / noise[:, None], full_matrices=False)
+    centred = spectra - mean[:, None]
+    covariance = centred @ centred.T / n_samples
+    noise = hsi_noise(covariance, n_samples)
+    variance, directions = principal_components(covariance / np.outer(noise, noise))
     if rank is None:
-        found, _ = signal_rank(s**2 / n_samples, n_samples, n_bands)
-        rank = int(np.clip(found, 1, min(MAX_RANK, len(s) - 1 if len(s) > 1 else 1)))
-    directions = u[:, :rank] * np.sign(u[np.abs(u[:, :rank]).argmax(axis=0), np.arange(rank)])  # a sign that does not depend on LAPACK
-    return SpectralBasis(mean, noise, directions)
+        found, _ = signal_rank(variance, n_samples, n_bands)
+        rank = max(1, min(found, MAX_RANK, n_bands - 1, n_samples - 1))
+    return SpectralBasis(mean, noise, directions[:, :rank])

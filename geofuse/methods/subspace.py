@@ -25,7 +25,7 @@ from geofuse.degradation.spatial import SpatialOperator
 from geofuse.errors import InputError
 from geofuse.methods.base import Report, SceneModel, TileData
 from geofuse.methods.device import use_threads
-from geofuse.methods.local_regression import REACH, CoarseMsi, Moments, predict_coarse, predict_fine, regress, scene_moments
+from geofuse.methods.local_regression import REACH, CoarseMsi, predict_coarse, predict_fine, regress, scene_moments
 from geofuse.methods.spectral_basis import SpectralBasis, learn_basis
 
 _FINE_TO_COARSE_VARIANCE = 4.0  # the prediction errs more on the fine grid than its residuals on the coarse grid show
@@ -46,14 +46,12 @@ class SubspaceOptions:
 
 @dataclass(frozen=True)
 class SubspaceState:
-    """What the method knows of a scene after :meth:`Subspace.fit`."""
+    """The scene's subspace and how the MSI sees it."""
 
     basis: SpectralBasis
     msi_noise: np.ndarray  # (c,)
     mixing: torch.Tensor  # F (c, d), response of the basis vectors
     msi_mean: torch.Tensor  # (c,) response of the mean spectrum
-    moments: Moments
-    precision: torch.Tensor  # P (d, d) of the prediction on the fine grid
 
 
 @dataclass(frozen=True)
@@ -76,6 +74,11 @@ class Subspace:
         """Take the options; nothing is computed before :meth:`fit`."""
         self.options = options or SubspaceOptions()
 
+    @staticmethod
+    def default_preset(device: str) -> str:
+        """Return the only preset."""
+        return "default"
+
     def fit(self, model: SceneModel, samples: Sequence[TileData], report: Report) -> None:
         """Estimate basis, noise, moments and the precision of the prediction from sample windows of the scene.
 
@@ -91,14 +94,11 @@ class Subspace:
         report("subspace", 1, 3)
         noise = self._msi_noise(samples, basis)
         report("subspace", 2, 3)
-        tensor = self._tensor
-        self.state = SubspaceState(
-            basis, noise, tensor(model.response @ basis.vectors), tensor(model.response @ basis.mean), Moments(None, None), tensor([])
-        )
+        mixing, mean = model.response @ basis.vectors, model.response @ basis.mean
+        self.state = SubspaceState(basis, noise, self._tensor(mixing), self._tensor(mean))
         parts = [self.prepare(s) for s in samples]
-        moments = scene_moments([(p.msi_on_coarse.blurred, p.data.coarse, p.regression_weight) for p in parts])
-        precision = self._prediction_precision(parts, moments)
-        self.state = SubspaceState(basis, noise, self.state.mixing, self.state.msi_mean, moments, precision)
+        self.moments = scene_moments([(p.msi_on_coarse.blurred, p.data.coarse, p.regression_weight) for p in parts])
+        self.precision = self._prediction_precision(parts)
         report("subspace", 3, 3)
 
     def fuse(self, tile: TileData, report: Report) -> np.ndarray:
@@ -130,21 +130,21 @@ class Subspace:
 
     def predict(self, problem: TileProblem) -> torch.Tensor:
         """Predict the fine coefficients (d, H, W) from the MSI by the local regression alone."""
-        return predict_fine(self._predictor(problem, self.state.moments), problem.data.fine)
+        return predict_fine(self._predictor(problem), problem.data.fine)
 
     def solve(self, problem: TileProblem) -> torch.Tensor:
         """Return the fine coefficients (d, H, W): the prediction corrected by both observations."""
-        return solve_with_prior(problem.data, self.predict(problem), self.state.precision)
+        return solve_with_prior(problem.data, self.predict(problem), self.precision)
 
-    def _predictor(self, problem: TileProblem, moments: Moments) -> torch.Tensor:
+    def _predictor(self, problem: TileProblem) -> torch.Tensor:
         noise = problem.data.fine_noise
-        return regress(problem.msi_on_coarse, problem.data.coarse, problem.regression_weight, noise, moments)
+        return regress(problem.msi_on_coarse, problem.data.coarse, problem.regression_weight, noise, self.moments)
 
-    def _prediction_precision(self, parts: Sequence[TileProblem], moments: Moments) -> torch.Tensor:
+    def _prediction_precision(self, parts: Sequence[TileProblem]) -> torch.Tensor:
         """Precision of the prediction on the fine grid: its coarse residuals, scaled, and the MSI's noise passed on by it."""
         residuals, slope, count = [], 0.0, 0
         for part in parts:
-            predictor = self._predictor(part, moments)
+            predictor = self._predictor(part)
             residual = part.data.coarse - predict_coarse(predictor, part.msi_on_coarse.blurred)
             keep = part.regression_weight > 0
             residuals.append(residual[:, keep])
@@ -167,7 +167,8 @@ class Subspace:
         for sample in samples:
             spatial = SpatialOperator(self.model.psf, self.model.ratio, *sample.msi.shape[1:])
             valid = sample.msi_valid
-            whole = (spatial.forward(valid.astype(np.float32)) > 0.999) & sample.hsi_valid & (self._inside(spatial, sample).cpu().numpy() > 0)
+            seen = spatial.forward(valid.astype(np.float32)) > 0.999
+            whole = seen & sample.hsi_valid & (self._inside(spatial, sample).cpu().numpy() > 0)
             on_coarse = spatial.forward(np.where(valid, sample.msi, 0.0).astype(np.float32))
             residuals.append(on_coarse[:, whole] - response @ sample.hsi[:, whole])
         residual = np.concatenate(residuals, axis=1)
@@ -181,12 +182,12 @@ class Subspace:
         """(h, w): 0 for coarse pixels whose PSF reaches across a side of the tile that is not the scene's border."""
         reach = -(-spatial.reach // self.model.ratio)
         inside = torch.ones(spatial.coarse_shape, device=self.model.device)
-        for is_border, rows in ((tile.edges.top, slice(0, reach)), (tile.edges.bottom, slice(spatial.coarse_shape[0] - reach, None))):
-            if not is_border:
-                inside[rows] = 0
-        for is_border, cols in ((tile.edges.left, slice(0, reach)), (tile.edges.right, slice(spatial.coarse_shape[1] - reach, None))):
-            if not is_border:
-                inside[:, cols] = 0
+        top, bottom, left, right = tile.edges.top, tile.edges.bottom, tile.edges.left, tile.edges.right
+        height, width = spatial.coarse_shape
+        inside[: 0 if top else reach] = 0
+        inside[height if bottom else max(height - reach, 0) :] = 0
+        inside[:, : 0 if left else reach] = 0
+        inside[:, width if right else max(width - reach, 0) :] = 0
         return inside
 
     def _tensor(self, array: object) -> torch.Tensor:

@@ -71,13 +71,13 @@ def load_response(sensor: str | os.PathLike[str]) -> SensorResponse:
         If the file does not exist or does not hold such a table.
     """
     text = os.fspath(sensor).strip()
-    if Path(text).suffix.lower() == ".csv" or os.sep in text:
+    if Path(text).suffix.lower() == ".csv":
         return read_response_csv(text)
     wanted = simplify(text)
     for entry in SENSORS:
         if wanted in {simplify(name) for name in (entry.name, entry.title, *entry.aliases)}:
             return _build(entry)
-    if Path(text).is_file():
+    if Path(text).exists() or os.sep in text:
         return read_response_csv(text)
     raise _unknown_sensor(text)
 

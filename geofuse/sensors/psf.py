@@ -132,7 +132,7 @@ class Psf:
         offset = np.arange(-half, half + 1) + (0.5 if ratio % 2 == 0 else 0.0)
         offset = offset[np.abs(offset) < reach]
         if self.kind == "bicubic":
-            taps = _cubic(offset / ratio)
+            taps = cubic(offset / ratio)
         elif self.kind == "box":
             taps = np.ones(len(offset))
         else:
@@ -141,7 +141,7 @@ class Psf:
         return [(taps, taps)]
 
 
-def _cubic(u: np.ndarray) -> np.ndarray:
+def cubic(u: np.ndarray) -> np.ndarray:
     """Cubic convolution kernel with a = -0.5 (Keys 1981, eq. 8); support |u| < 2."""
     u = np.abs(u)
     near = (1.5 * u - 2.5) * u * u + 1.0

@@ -66,7 +66,9 @@ class Mosaic:
     The result depends on the tiles alone: not on when, or how often, :meth:`finished` is called.
     """
 
-    def __init__(self, grid: TileGrid, n_bands: int, blend: float = 0.5) -> None:
+    BLEND = 0.5
+
+    def __init__(self, grid: TileGrid, n_bands: int, blend: float = BLEND) -> None:
         """Start an empty mosaic.
 
         Parameters

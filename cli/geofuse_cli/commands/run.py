@@ -1,0 +1,101 @@
+"""``geofuse run``: the main job."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from geofuse_cli.options import (
+    device_option,
+    json_option,
+    min_coverage_option,
+    msi_bands_option,
+    psf_option,
+    seed_option,
+    srf_option,
+    wavelengths_option,
+)
+
+
+@click.command(name="run")
+@click.argument("hsi", type=click.Path(path_type=Path))
+@click.argument("msi", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Result; by default HSI's name with '-fused.tif', beside the MSI.")
+@srf_option
+@click.option("--method", default="argsdiff", show_default=True, help="argsdiff, subspace (learns nothing) or bicubic (HSI alone).")
+@click.option("--preset", help="argsdiff: fast (default on the CPU), balanced (default on a GPU) or paper (30 000 training steps).")
+@msi_bands_option
+@min_coverage_option
+@psf_option("auto")
+@wavelengths_option
+@click.option("--tile", type=click.IntRange(16), default=512, show_default=True, help="Core size of a tile in fine pixels.")
+@click.option("--overlap", type=click.IntRange(0), help="Halo of a tile in fine pixels; by default what the method needs.")
+@click.option("--driver", type=click.Choice(["COG", "GTiff", "ENVI"], case_sensitive=False), default="COG", show_default=True)
+@click.option("--dtype", help="Stored type, such as float32 or int16; by default the HSI's own, with its scale.")
+@click.option("--scale", type=float, help="value = stored * scale; by default the HSI's own, or 1 with another --dtype.")
+@click.option("--allow-remote", is_flag=True, help="Accept URLs, /vsi paths and VRT files as input.")
+@seed_option
+@device_option
+@json_option
+def command(
+    hsi: Path,
+    msi: Path,
+    output: Path | None,
+    srf: str,
+    method: str,
+    preset: str | None,
+    msi_bands: tuple[str, ...] | None,
+    min_coverage: float,
+    psf: str,
+    wavelengths: Path | None,
+    tile: int,
+    overlap: int | None,
+    driver: str,
+    dtype: str | None,
+    scale: float | None,
+    allow_remote: bool,
+    seed: int,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Fuse a coarse hyperspectral image with a fine multispectral one.
+
+    HSI is the coarse hyperspectral image, MSI the fine multispectral one: GeoTIFF, COG or ENVI. The result has the MSI's grid over
+    the overlap of the two, and the HSI's bands, units and type.
+    """
+    from geofuse.pipeline import FusionSettings, OutputOptions, PairOptions, run
+    from geofuse_cli.progress import Reporter
+
+    output = output or msi.with_name(f"{hsi.stem}-fused.tif")
+    pair = PairOptions(srf, msi_bands, min_coverage, psf, wavelengths, allow_remote)
+    settings = FusionSettings(method, preset, {}, tile, overlap, seed, device)
+    with Reporter() as reporter:
+        summary = run(
+            hsi,
+            msi,
+            output,
+            pair_options=pair,
+            settings=settings,
+            output_options=OutputOptions(driver, dtype, scale),
+            report=reporter.report,
+        )
+    click.echo(json.dumps(summary.as_dict()) if as_json else describe(summary.as_dict()))
+
+
+def describe(summary: dict) -> str:
+    """Write the summary for people, within 80 columns."""
+    seconds = ", ".join(f"{stage} {value:.1f} s" for stage, value in summary["seconds"].items())
+    lines = [
+        ("grid", summary["grid"]),
+        ("bands", summary["bands"]),
+        ("method", f"{summary['method']}, on {summary['device']}, {summary['tiles']} tile{'s' if summary['tiles'] != 1 else ''}"),
+        ("srf", summary["srf"]),
+        ("psf", summary["psf"]),
+        *(("note", note) for note in summary["notes"] if not note.startswith("PSF:")),
+        ("time", f"{sum(summary['seconds'].values()):.1f} s: {seconds}"),
+        ("memory", f"peak {summary['peak_memory_bytes'] / 2**30:.2f} GiB"),
+        ("output", summary["output"]),
+    ]
+    return "\n".join(click.wrap_text(f"{name:<8}{text}", 80, "", " " * 8) for name, text in lines)

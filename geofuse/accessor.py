@@ -1,0 +1,146 @@
+"""The xarray accessors: ``pair.fusion.argsdiff()`` on a pair, ``hsi.fusion.argsdiff(msi, srf=...)`` on a scene.
+
+Both return a dask-backed scene that is computed tile by tile. What is learnt from the scene is learnt once, when the first tile is
+computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import xarray as xr
+
+from geofuse.errors import InputError
+
+
+def _method_call(method: str) -> Callable[..., xr.DataArray]:
+    """Make the accessor method of a pair for one fusion method."""
+
+    def fuse(self: PairFusion, *, preset: str | None = None, **options: Any) -> xr.DataArray:
+        return self.fuse(method, preset=preset, **options)
+
+    fuse.__name__ = method
+    fuse.__doc__ = f"""Fuse the pair by ``{method}``; see :meth:`PairFusion.fuse` for the options and what is returned."""
+    return fuse
+
+
+def _scene_method_call(method: str) -> Callable[..., xr.DataArray]:
+    """Make the accessor method of a hyperspectral scene for one fusion method."""
+
+    def fuse(self: SceneFusion, msi: xr.DataArray, *, srf: Any, preset: str | None = None, **options: Any) -> xr.DataArray:
+        return self.fuse(msi, method, srf=srf, preset=preset, **options)
+
+    fuse.__name__ = method
+    fuse.__doc__ = f"""Fuse this scene with ``msi`` by ``{method}``; see :meth:`SceneFusion.fuse`."""
+    return fuse
+
+
+@xr.register_dataset_accessor("fusion")
+class PairFusion:
+    """Fusion of a pair made by :func:`geofuse.open_pair`."""
+
+    def __init__(self, pair: xr.Dataset) -> None:
+        """Hold the pair."""
+        self._pair = pair
+
+    def fuse(
+        self,
+        method: str = "argsdiff",
+        *,
+        preset: str | None = None,
+        tile: int | None = None,
+        overlap: int | None = None,
+        seed: int = 0,
+        device: str = "auto",
+        **options: Any,
+    ) -> xr.DataArray:
+        """Fuse the pair lazily.
+
+        Parameters
+        ----------
+        method
+            Name of a method: ``argsdiff``, ``subspace``, ``bicubic``.
+        preset
+            One of the method's presets; None takes its default for the device.
+        tile, overlap
+            Core size and halo of a tile in fine pixels; None takes the defaults.
+        seed
+            Seed of all random numbers.
+        device
+            ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        **options
+            The method's own options by name, such as ``rank=8`` for ``subspace``.
+
+        Returns
+        -------
+        DataArray
+            Scene (band, y, x) float32 in the HSI's units, one dask chunk a tile, NaN = no data, with CRS, transform and the band
+            coordinates of the HSI.
+
+        Raises
+        ------
+        InputError
+            If the dataset is not a pair.
+        UnknownNameError, UsageError
+            If there is no such method, preset, option or device.
+        """
+        missing = [name for name in ("hsi", "msi", "response") if name not in self._pair]
+        if missing or "ratio" not in self._pair.attrs:
+            lacks = f"lacks {', '.join(missing)}" if missing else "has no attribute ratio"
+            raise InputError(f"this dataset is not a pair: it {lacks}; make one with geofuse.open_pair(hsi, msi, srf=...)")
+        from geofuse.lazy import fuse_lazily
+        from geofuse.pipeline import DEFAULT_TILE, Fusion, FusionSettings
+
+        settings = FusionSettings(method, preset, options, tile or DEFAULT_TILE, overlap, seed, device)
+        return fuse_lazily(Fusion(self._pair, settings))
+
+    argsdiff = _method_call("argsdiff")
+    subspace = _method_call("subspace")
+    bicubic = _method_call("bicubic")
+
+
+@xr.register_dataarray_accessor("fusion")
+class SceneFusion:
+    """Fusion of a hyperspectral scene opened by :func:`geofuse.open_scene` with a multispectral one."""
+
+    def __init__(self, hsi: xr.DataArray) -> None:
+        """Hold the hyperspectral scene."""
+        self._hsi = hsi
+
+    def fuse(
+        self,
+        msi: xr.DataArray,
+        method: str = "argsdiff",
+        *,
+        srf: Any,
+        msi_bands: Any = None,
+        min_coverage: float = 0.9,
+        psf: Any = "auto",
+        preset: str | None = None,
+        **options: Any,
+    ) -> xr.DataArray:
+        """Bring this scene and ``msi`` together and fuse them lazily.
+
+        Parameters
+        ----------
+        msi
+            The fine multispectral scene.
+        method, preset, **options
+            As in :meth:`PairFusion.fuse`.
+        srf, msi_bands, min_coverage, psf
+            As in :func:`geofuse.align.make_pair`.
+
+        Raises
+        ------
+        GeofuseError
+            If the two scenes cannot be fused; the message says what to do.
+        """
+        from geofuse.align import make_pair
+
+        pair = make_pair(self._hsi, msi, srf=srf, msi_bands=msi_bands, min_coverage=min_coverage, psf=psf)
+        return pair.fusion.fuse(method, preset=preset, **options)
+
+    argsdiff = _scene_method_call("argsdiff")
+    subspace = _scene_method_call("subspace")
+    bicubic = _scene_method_call("bicubic")

@@ -1,0 +1,89 @@
+"""A fusion as a dask array: one task learns, one task a tile fuses, one task a tile blends it with its neighbours."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geofuse.tiling import Mosaic, Tile, TileGrid, axis_weights
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from geofuse.pipeline import Fusion
+
+_ONE_AT_A_TIME = threading.Lock()  # a tile uses all threads by itself
+
+
+def fuse_lazily(fusion: Fusion) -> xr.DataArray:
+    """Return the fused scene, dask-backed; nothing is computed before a value is asked for.
+
+    The values are those that :meth:`Fusion.rows` gives, up to rounding of the blend.
+    """
+    import dask
+    import dask.array as da
+    from affine import Affine
+
+    from geofuse.scene import BandMetadata, make_scene
+
+    pair, grid = fusion.pair, fusion.grid
+    learnt = dask.delayed(_learn, pure=False)(fusion)
+    fused = {tile.index: dask.delayed(_fuse, pure=False)(learnt, tile) for tile in grid}
+    n_bands = pair.sizes["band"]
+    blocks = []
+    for i in range(grid.n_rows):
+        row = []
+        for j in range(grid.n_cols):
+            tile = grid[i * grid.n_cols + j]
+            near = [k for k in _neighbours(grid, i, j)]
+            task = dask.delayed(_blend, pure=False)(grid, tile, near, [fused[k] for k in near])
+            row.append(da.from_delayed(task, (n_bands, tile.core.height, tile.core.width), np.float32))
+        blocks.append(row)
+    data = da.concatenate([da.concatenate(row, axis=2) for row in blocks], axis=1)
+    row0, row1, col0, col1 = pair.attrs["output_window"]
+    names = tuple(str(name) for name in pair["band_name"].values)
+    bands = BandMetadata(pair["wavelength"].values, pair["fwhm"].values, pair["good_band"].values, names)
+    attrs = {key: value for key, value in pair.attrs.items() if key.startswith("stored_")}
+    attrs |= {"method": fusion.settings.method, "preset": fusion.preset, "psf": pair.attrs["psf"], "srf": pair.attrs["srf"]}
+    transform = Affine(*pair.attrs["output_transform"])
+    return make_scene(data[:, row0:row1, col0:col1], bands, transform, pair.rio.crs, attrs).rename("fused")
+
+
+def _learn(fusion: Fusion) -> Fusion:
+    with _ONE_AT_A_TIME:
+        fusion.fit()
+    return fusion
+
+
+def _fuse(fusion: Fusion, tile: Tile) -> np.ndarray:
+    with _ONE_AT_A_TIME:
+        return fusion.fuse(tile)
+
+
+def _neighbours(grid: TileGrid, i: int, j: int) -> list[int]:
+    """Return the tiles at and around (i, j), whose weights may reach into its core."""
+    rows = range(max(i - 1, 0), min(i + 2, grid.n_rows))
+    cols = range(max(j - 1, 0), min(j + 2, grid.n_cols))
+    return [row * grid.n_cols + col for row in rows for col in cols]
+
+
+def _blend(grid: TileGrid, tile: Tile, near: list[int], fused: list[Any]) -> np.ndarray:
+    """Add up what the neighbours contribute to the core of ``tile``, with the mosaic's weights."""
+    reach = int(grid.overlap * Mosaic.BLEND)
+    row_weights, col_weights = axis_weights(grid.row_bounds, reach), axis_weights(grid.col_bounds, reach)
+    core = tile.core
+    out = np.zeros((fused[0].shape[0], core.height, core.width), np.float32)
+    for index, data in zip(near, fused, strict=True):
+        i, j = divmod(index, grid.n_cols)
+        outer = grid[index].outer
+        (start_y, weight_y), (start_x, weight_x) = row_weights[i], col_weights[j]
+        top, bottom = max(core.row0, start_y), min(core.row1, start_y + len(weight_y))
+        left, right = max(core.col0, start_x), min(core.col1, start_x + len(weight_x))
+        if top >= bottom or left >= right:
+            continue
+        weight = weight_y[top - start_y : bottom - start_y, None] * weight_x[None, left - start_x : right - start_x]
+        source = data[:, top - outer.row0 : bottom - outer.row0, left - outer.col0 : right - outer.col0]
+        out[:, top - core.row0 : bottom - core.row0, left - core.col0 : right - core.col0] += weight * source
+    return out

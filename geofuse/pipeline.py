@@ -1,0 +1,362 @@
+"""The whole path: read, harmonise, tile, fuse, mosaic, write.
+
+:func:`run` is that path for files; :class:`Fusion` is the part between a harmonised pair and its fused rows, which the accessor uses
+as well.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geofuse.errors import UsageError
+from geofuse.memory import peak_memory_bytes
+from geofuse.methods import METHODS
+from geofuse.methods.base import Report, SceneModel, TileData, silent
+from geofuse.scene import BandMetadata
+from geofuse.sensors.psf import Psf
+from geofuse.tiling import Edges, Mosaic, Tile, TileGrid, Window
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from geofuse.io import OutputSpec
+
+DEFAULT_TILE = 512  # fine pixels
+_SAMPLE_SIDE = 512  # fine pixels of a window to learn from; fixed, so that the tile size cannot change what is learnt
+_SAMPLE_SIDE_COARSE = 32
+_MAX_SAMPLES = 16
+
+
+@dataclass(frozen=True)
+class FusionSettings:
+    """How to fuse.
+
+    Attributes
+    ----------
+    method
+        Name in :data:`geofuse.methods.METHODS`.
+    preset
+        One of the method's presets; None takes the method's default for the device.
+    options
+        Options of the method that replace the preset's, by name.
+    tile, overlap
+        Core size and halo of a tile in fine pixels, rounded up to the ratio; overlap None takes what the method needs.
+    seed
+        Seed of all random numbers.
+    device
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    """
+
+    method: str = "argsdiff"
+    preset: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    tile: int = DEFAULT_TILE
+    overlap: int | None = None
+    seed: int = 0
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class PairOptions:
+    """How to bring the two images together; see :func:`geofuse.align.make_pair`."""
+
+    srf: Any = None
+    msi_bands: Sequence[str] | str | None = None
+    min_coverage: float = 0.9
+    psf: Any = "auto"
+    wavelengths: Any = None
+    allow_remote: bool = False
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """How to store the result; None takes the HSI's own."""
+
+    driver: str = "COG"
+    dtype: str | None = None
+    scale: float | None = None
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run did; every field is JSON-safe through :meth:`as_dict`."""
+
+    output: str
+    grid: str
+    bands: str
+    method: str
+    device: str
+    srf: str
+    psf: str
+    tiles: int
+    seconds: Mapping[str, float]
+    peak_memory_bytes: int
+    notes: Sequence[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the summary as plain types."""
+        return {**dataclasses.asdict(self), "seconds": dict(self.seconds), "notes": list(self.notes)}
+
+
+def open_pair(
+    hsi: str | Path,
+    msi: str | Path,
+    *,
+    srf: Any,
+    msi_bands: Sequence[str] | str | None = None,
+    min_coverage: float = 0.9,
+    psf: Any = "auto",
+    wavelengths: Any = None,
+    allow_remote: bool = False,
+) -> xr.Dataset:
+    """Open two files as a pair on nested grids, lazily.
+
+    Parameters are those of :func:`geofuse.io.open_scene` (``wavelengths`` and ``allow_remote``, for the HSI and both files) and
+    of :func:`geofuse.align.make_pair`.
+
+    Raises
+    ------
+    GeofuseError
+        If a file cannot be used or the two cannot be fused; the message says what to do.
+    """
+    from geofuse.align import make_pair
+    from geofuse.io import open_scene
+
+    coarse = open_scene(hsi, wavelengths=wavelengths, allow_remote=allow_remote)
+    fine = open_scene(msi, allow_remote=allow_remote)
+    return make_pair(coarse, fine, srf=srf, msi_bands=msi_bands, min_coverage=min_coverage, psf=psf)
+
+
+class Fusion:
+    """A pair and a method: learn once, then fuse tile by tile."""
+
+    def __init__(self, pair: xr.Dataset, settings: FusionSettings) -> None:
+        """Choose method, preset and device, and cut the tiles; nothing is computed.
+
+        Raises
+        ------
+        UnknownNameError, UsageError
+            If there is no such method, preset, option or device.
+        """
+        from geofuse.methods.device import pick_device
+
+        kind = METHODS.get(settings.method)
+        device = pick_device(settings.device)
+        self.preset = settings.preset or kind.default_preset(device)
+        self.options = choose_options(kind, settings.method, self.preset, settings.options)
+        self.method = kind(self.options)
+        self.pair, self.settings = pair, settings
+        ratio = int(pair.attrs["ratio"])
+        overlap = self.method.halo * ratio if settings.overlap is None else settings.overlap
+        self.grid = TileGrid(pair.sizes["y"], pair.sizes["x"], ratio, settings.tile, overlap)
+        self.model = SceneModel(
+            pair["response"].values, Psf.from_tag(pair.attrs["psf"]), ratio, pair["wavelength"].values, settings.seed, device
+        )
+
+    def fit(self, report: Report = silent) -> None:
+        """Learn what holds for the whole scene from sample windows that depend on the scene alone."""
+        windows = sample_windows(self.grid.height, self.grid.width, self.grid.ratio)
+        samples = []
+        for window, edges in windows:
+            samples.append(self.read(window, edges))
+            report("reading samples", len(samples), len(windows))
+        samples = [s for s in samples if s.hsi_valid.any() and s.msi_valid.any()] or samples[:1]
+        self.method.fit(self.model, samples, report)
+
+    def fuse(self, tile: Tile, report: Report = silent) -> np.ndarray:
+        """Fuse one tile: (C, H, W) float32 of ``tile.outer``, NaN where MSI or HSI have no data."""
+        data = self.read(tile.outer, tile.edges)
+        valid = data.msi_valid & np.isfinite(data.hsi).any(axis=0).repeat(self.grid.ratio, 0).repeat(self.grid.ratio, 1)
+        if not valid.any():
+            return np.full((self.pair.sizes["band"], *valid.shape), np.nan, np.float32)
+        fused = self.method.fuse(data, report)
+        fused[:, ~valid] = np.nan
+        return fused
+
+    def read(self, window: Window, edges: Edges) -> TileData:
+        """Read a window of both images."""
+        rows, cols = window.slices
+        coarse_rows, coarse_cols = window.coarse(self.grid.ratio).slices
+        msi = self.pair["msi"].data[:, rows, cols].compute()
+        hsi = self.pair["hsi"].data[:, coarse_rows, coarse_cols].compute()
+        return TileData(np.ascontiguousarray(hsi), np.ascontiguousarray(msi), (window.row0, window.col0), edges)
+
+    def rows(self, report: Report = silent) -> Iterator[tuple[int, np.ndarray]]:
+        """Fuse all tiles in order; iterate over finished rows (row_offset, (C, n, width)) of the output window."""
+        row0, row1, col0, col1 = self.pair.attrs["output_window"]
+        mosaic = Mosaic(self.grid, self.pair.sizes["band"])
+        inner = report if len(self.grid) == 1 else silent
+        for tile in self.grid:
+            mosaic.add(tile, self.fuse(tile, inner))
+            report("fusing tiles", tile.index + 1, len(self.grid))
+            for start, rows in mosaic.finished():
+                first, last = max(start, row0), min(start + rows.shape[1], row1)
+                if first < last:
+                    yield first - row0, rows[:, first - start : last - start, col0:col1]
+
+
+def choose_options(kind: Any, name: str, preset: str, overrides: Mapping[str, Any]) -> Any:
+    """Take a method's preset and replace the options named in ``overrides``.
+
+    Raises
+    ------
+    UsageError
+        If the method has no such preset or option.
+    """
+    if preset not in kind.presets:
+        raise UsageError(f"method {name} has no preset {preset!r}; it has {', '.join(kind.presets)}")
+    known = {f.name for f in dataclasses.fields(kind.presets[preset])}
+    for option in overrides:
+        if option not in known:
+            raise UsageError(f"method {name} has no option {option!r}; it has {', '.join(sorted(known)) or 'none'}")
+    return dataclasses.replace(kind.presets[preset], **overrides)
+
+
+def sample_windows(height: int, width: int, ratio: int) -> list[tuple[Window, Edges]]:
+    """Choose the windows to learn from: all of a small scene, else 16 spread evenly; they depend on the scene's size alone."""
+    side = max(_SAMPLE_SIDE, _SAMPLE_SIDE_COARSE * ratio)
+    tiles = list(TileGrid(height, width, ratio, side, 0))
+    chosen = np.unique(np.linspace(0, len(tiles) - 1, _MAX_SAMPLES).round().astype(int)) if len(tiles) > _MAX_SAMPLES else range(len(tiles))
+    return [(tiles[i].outer, tiles[i].edges) for i in chosen]
+
+
+def run(
+    hsi: str | Path,
+    msi: str | Path,
+    output: str | Path,
+    *,
+    pair_options: PairOptions,
+    settings: FusionSettings | None = None,
+    output_options: OutputOptions | None = None,
+    report: Report = silent,
+) -> RunSummary:
+    """Fuse two files into a third.
+
+    Nothing stands at ``output`` before the whole result does; what stood there before stays until then.
+
+    Raises
+    ------
+    GeofuseError
+        If an input, an option or the output path is no good; the message says what to do.
+    """
+    from geofuse.io import check_output_path, open_sink
+
+    check_output_path(output)
+    settings, output_options = settings or FusionSettings(), output_options or OutputOptions()
+    clock = Stopwatch()
+    options = {f.name: getattr(pair_options, f.name) for f in dataclasses.fields(pair_options)}
+    pair = open_pair(hsi, msi, **options)
+    fusion = Fusion(pair, settings)
+    clock.lap("reading")
+    fusion.fit(report)
+    clock.lap("learning")
+    spec = output_spec(fusion, output_options, provenance(fusion, hsi, msi))
+    with open_sink(output, spec, driver=output_options.driver) as sink:
+        for row, values in fusion.rows(report):
+            clock.lap("fusing")
+            sink.write(values, row)
+            clock.lap("writing")
+        report("finishing the file", 0, 1)
+    report("finishing the file", 1, 1)
+    clock.lap("writing")
+    return summarise(fusion, spec, str(output), clock.seconds)
+
+
+class Stopwatch:
+    """Adds up seconds by stage."""
+
+    def __init__(self) -> None:
+        """Start now."""
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """Count the time since the last lap as ``stage``."""
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
+        self._last = now
+
+
+def provenance(fusion: Fusion, hsi: str | Path, msi: str | Path) -> dict[str, str]:
+    """Return the ``GEOFUSE_*`` tags of the result: everything that decided its values, and nothing that changes from run to run."""
+    from geofuse import __version__
+
+    pair, settings = fusion.pair, fusion.settings
+    return {
+        "GEOFUSE_VERSION": __version__,
+        "GEOFUSE_METHOD": settings.method,
+        "GEOFUSE_PRESET": fusion.preset,
+        "GEOFUSE_PARAMETERS": json.dumps(dataclasses.asdict(fusion.options), sort_keys=True),
+        "GEOFUSE_TILES": f"tile {fusion.grid.tile}, overlap {fusion.grid.overlap} fine pixels",
+        "GEOFUSE_SEED": str(settings.seed),
+        "GEOFUSE_DEVICE": fusion.model.device.partition(":")[0],
+        "GEOFUSE_RATIO": str(fusion.grid.ratio),
+        "GEOFUSE_SRF": pair.attrs["srf"],
+        "GEOFUSE_SRF_SOURCE": pair.attrs["srf_source"],
+        "GEOFUSE_PSF": pair.attrs["psf"],
+        "GEOFUSE_PSF_SOURCE": pair.attrs["psf_source"],
+        "GEOFUSE_HSI": f"{Path(hsi).name} sha256:{file_hash(hsi)}",
+        "GEOFUSE_MSI": f"{Path(msi).name} sha256:{file_hash(msi)}",
+    }
+
+
+def file_hash(path: str | Path) -> str:
+    """Return the SHA-256 of a file's bytes, or ``unknown`` for a path that is no local file."""
+    if not Path(path).is_file():
+        return "unknown"
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def output_spec(fusion: Fusion, options: OutputOptions, tags: Mapping[str, str]) -> OutputSpec:
+    """Return the form of the result: the MSI's grid, the HSI's bands, and the HSI's type, scale and no data unless asked otherwise."""
+    from affine import Affine
+
+    from geofuse.io import OutputSpec, default_nodata
+
+    pair, attrs = fusion.pair, fusion.pair.attrs
+    row0, row1, col0, col1 = attrs["output_window"]
+    bands = BandMetadata(
+        pair["wavelength"].values, pair["fwhm"].values, pair["good_band"].values, tuple(str(n) for n in pair["band_name"].values)
+    )
+    stored = str(attrs.get("stored_dtype", "float32"))
+    dtype = options.dtype or stored
+    own = dtype == stored
+    scale = options.scale or (float(attrs.get("stored_scale", 1.0)) if own else 1.0)
+    offset = float(attrs.get("stored_offset", 0.0)) if own and not options.scale else 0.0
+    nodata = attrs.get("stored_nodata") if own else None
+    nodata = default_nodata(dtype) if nodata is None else float(nodata)
+    transform = Affine(*attrs["output_transform"])
+    return OutputSpec(row1 - row0, col1 - col0, bands, transform, pair.rio.crs, dtype, scale, offset, nodata, dict(tags))
+
+
+def summarise(fusion: Fusion, spec: OutputSpec, output: str, seconds: Mapping[str, float]) -> RunSummary:
+    """Gather what a run did."""
+    pair, wavelength = fusion.pair, spec.bands.wavelength_nm
+    crs = spec.crs.to_string() if spec.crs else "no CRS"
+    crs = crs if len(crs) < 20 else (f"EPSG:{spec.crs.to_epsg()}" if spec.crs.to_epsg() else spec.crs.to_wkt()[:40])
+    n_bands = len(wavelength)
+    return RunSummary(
+        output=output,
+        grid=f"{spec.width} x {spec.height} pixels of {abs(spec.transform.a):g} x {abs(spec.transform.e):g}, {crs}, ratio {fusion.grid.ratio}",
+        bands=f"{n_bands} bands, {np.nanmin(wavelength):.0f}-{np.nanmax(wavelength):.0f} nm, {spec.dtype}",
+        method=f"{fusion.settings.method}, preset {fusion.preset}",
+        device=fusion.model.device,
+        srf=pair.attrs["srf"],
+        psf=f"{fusion.model.psf.label} ({pair.attrs['psf_source']})",
+        tiles=len(fusion.grid),
+        seconds={stage: round(value, 3) for stage, value in seconds.items()},
+        peak_memory_bytes=peak_memory_bytes(),
+        notes=tuple(pair.attrs["notes"]),
+    )
+
+
