@@ -168,8 +168,8 @@ def divide(
 ) -> tuple[list[Parcel], list[Border]]:
     """Cut a piece of land in two again and again, mostly across its long side, until each part is about ``target_m2``.
 
-    ``line(depth)`` gives the kind and width of the line of a cut; with ``grid`` (radians) every line follows one street grid. This is how land gets its parcels, and unlike
-    nearest-point cells it yields rows of like-oriented strips.
+    ``line(depth)`` gives the kind and width of the line of a cut; with ``grid`` (radians) every line follows one street grid.
+    This is how land gets its parcels, and unlike nearest-point cells it yields rows of like-oriented strips.
     """
     parcels: list[Parcel] = []
     borders: list[Border] = []

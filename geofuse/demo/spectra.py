@@ -1,9 +1,9 @@
 """Reflectance spectra 400-2500 nm by formula: absorption features of known place and plausible strength, no measured library.
 
 Opaque, scattering matter (leaves, straw, cloud) follows the Kubelka-Munk relation R = 1 + k - sqrt(k^2 + 2 k), where k is the
-absorption over scattering (Kubelka and Munk 1931), so that more pigment or water deepens a feature the way it does in nature. Soils and built
-surfaces are a smooth rise times Gaussian absorption features. Open water is backscatter over absorption plus backscatter (Gordon
-1988), with a bottom seen through the water column where it is shallow.
+absorption over scattering (Kubelka and Munk 1931), so that more pigment or water deepens a feature the way it does in nature.
+Soils and built surfaces are a smooth rise times Gaussian absorption features. Open water is backscatter over absorption plus
+backscatter (Gordon 1988), with a bottom seen through the water column where it is shallow.
 
 Every function returns reflectance (n,) in (0, 1) on :data:`WAVELENGTH_NM`.
 """
