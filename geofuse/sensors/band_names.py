@@ -48,6 +48,8 @@ _WAVELENGTH = re.compile(
 _NUMBER = re.compile(r"(?<![a-z0-9])b(?:and)?[ _.\-]*0*(\d{1,2}[a-z]?)(?![a-z0-9])")
 _BARE_NUMBER = re.compile(r"0*(\d{1,2}[a-z]?)")
 _COUNTED = re.compile(r"(band|layer|channel|b|bd|lyr|ch)?[ _.\-]*0*(\d+)")
+# A name with one of these is of a mask or a by-product, whatever else it says ("SR_QA_AEROSOL", "cirrus mask").
+_NOT_A_BAND = frozenset("qa pixelqa mask quality flag flags alpha cloud clouds shadow aot scl wvp udm udm1 udm2 fmask dem".split())
 _LONGEST = 4  # words in a row that may form one colour: "short wave infrared 1"
 
 
@@ -68,6 +70,8 @@ class BandLabel:
 def read_label(name: str) -> BandLabel:
     """Take a band's name apart; wavelengths in it are passed over."""
     text = _WAVELENGTH.sub(" ", name.strip().lower()).strip()
+    if _NOT_A_BAND.intersection(re.findall(r"[a-z0-9]+", text)):
+        return BandLabel(simplify(name), None, None)
     found = _NUMBER.search(text) or _BARE_NUMBER.fullmatch(text)
     return BandLabel(simplify(name), found.group(1) if found else None, _colour(text))
 

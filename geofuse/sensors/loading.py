@@ -77,7 +77,7 @@ def load_response(sensor: str | os.PathLike[str]) -> SensorResponse:
     for entry in SENSORS:
         if wanted in {simplify(name) for name in (entry.name, entry.title, *entry.aliases)}:
             return _build(entry)
-    if Path(text).exists() or os.sep in text:
+    if Path(text).is_file() or os.sep in text:
         return read_response_csv(text)
     raise _unknown_sensor(text)
 
@@ -136,7 +136,7 @@ def read_response_csv(path: str | os.PathLike[str]) -> SensorResponse:
     """
     path = Path(path)
     if not path.is_file():
-        raise MissingFileError(f"response file {path} does not exist")
+        raise MissingFileError(f"response file {path} {'is a folder' if path.is_dir() else 'does not exist'}")
     header, rows = _read_rows(path)
     _check_header(path, header)
     values = np.array([_numbers(path, header, number, row) for number, row in rows]).reshape(len(rows), len(header))
