@@ -216,6 +216,7 @@ def coarsen(fine: np.ndarray, operator: SpatialOperator) -> np.ndarray:
             continue
         key = np.packbits(valid).tobytes()
         if key not in seen:
+            # Bands mostly share one mask: the last is kept, no more.
             seen = {key: (operator.forward(valid.astype(float)), _missing(valid, operator))}
         weight, missing = seen[key]
         row[missing] = np.nan

@@ -90,7 +90,7 @@ def command(
         click.echo(json.dumps({"images": images, **made, "notes": list(pair.notes)}))
         return
     for name, (bands, height, width) in shapes.items():
-        click.echo(f"{out_dir / name}: {bands} bands, {height} x {width} pixels")
+        click.echo(f"{out_dir / name}: {bands} band{'' if bands == 1 else 's'}, {height} x {width} pixels")
     noise = "no noise" if made["snr_db"] is None else f"SNR {made['snr_db']:g} dB, seed {made['seed']}"
     click.echo(f"ratio {made['ratio']}, PSF {made['psf']}, {made['srf']} {', '.join(made['msi_bands'])}, {noise}")
     for note in pair.notes:
