@@ -61,11 +61,6 @@ class BandLabel:
     number: str | None
     word: str | None
 
-    @property
-    def says_band(self) -> bool:
-        """True where the name looks like that of a spectral band, known or not."""
-        return self.number is not None or self.word is not None
-
 
 def read_label(name: str) -> BandLabel:
     """Take a band's name apart; wavelengths in it are passed over."""
@@ -96,6 +91,12 @@ def only_counts(names: Sequence[str]) -> bool:
 def numbered_b(names: Sequence[str]) -> bool:
     """Tell whether all names are a plain ``B`` and a number, which is how sensors number their bands and files rarely do."""
     return all(re.fullmatch(r"b0*\d+[a-z]?", name.strip().lower()) for name in names)
+
+
+def contradicts(label: BandLabel, bands: Sequence[ResponseBand]) -> bool:
+    """Tell whether a label that means none of the bands speaks their language: a number or colour where they have such."""
+    keys = [_keys(band) for band in bands]
+    return bool((label.number and any(key.numbers for key in keys)) or (label.word and any(key.words for key in keys)))
 
 
 def find_band(label: BandLabel, bands: Sequence[ResponseBand]) -> int | None:

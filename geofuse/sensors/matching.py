@@ -9,7 +9,7 @@ import numpy as np
 
 from geofuse.errors import InputError, UnknownNameError, UsageError
 from geofuse.registry import unknown_name
-from geofuse.sensors.band_names import find_band, join_names, numbered_b, only_counts, read_label
+from geofuse.sensors.band_names import contradicts, find_band, join_names, numbered_b, only_counts, read_label
 from geofuse.sensors.response import SensorResponse
 
 SKIP = "-"
@@ -134,15 +134,13 @@ def _from_file(response: SensorResponse, file: _File) -> _Assignment | None:
 def _by_name(response: SensorResponse, file: _File) -> _Assignment | None:
     labels = [read_label(name) for name in file.names]
     found = tuple(find_band(label, response.bands) for label in labels)
-    if all(band is None for band in found):
-        return None
     for i, (band, label) in enumerate(zip(found, labels, strict=True)):
-        if band is None and label.says_band:
+        if band is None and contradicts(label, response.bands):
             raise InputError(
                 f"{file.describe(i)} does not name one band of {response.title} ({join_names(response.band_names)}); "
                 f"check --srf, or name the file's bands with --msi-bands ('{SKIP}' leaves one out)"
             )
-    return _Assignment(found, "by name")
+    return None if all(band is None for band in found) else _Assignment(found, "by name")
 
 
 def _by_wavelength(response: SensorResponse, file: _File) -> _Assignment:
@@ -275,7 +273,7 @@ def _count_message(response: SensorResponse, n_bands: int) -> str:
     example = [band.name for band in reflective.bands[:n_bands]]
     example += [SKIP] * (n_bands - len(example))
     return (
-        f"the MSI has {n_bands} bands and does not say which, but {response.title} has {len(reflective)} reflective bands "
+        f"the MSI has {n_bands} band{'s' if n_bands != 1 else ''} and does not say which, but {response.title} has {len(reflective)} reflective bands "
         f"({join_names(reflective.band_names)}); name the file's bands in order with --msi-bands, such as {','.join(example[:12])} "
         f"('{SKIP}' leaves one out)"
     )

@@ -34,8 +34,8 @@ def response_matrix(
     overlap of two spectrometers) and keeps the gain of the HSI's noise, sum_b w_b^2, low. Rows are then scaled to sum to 1, so
     that a constant spectrum stays what it is.
 
-    Against the overlap integral of r_m and g_b, which blurs twice, this cut the rms error on smooth spectra to a third and better
-    on the grids tried, for 20-30 % more noise amplitude.
+    Against the overlap integral of r_m and g_b, which blurs twice, this cut the rms error on smooth spectra to 0.22-0.40 of its
+    value on seven kinds of HSI, for 2-17 % more noise amplitude (46 % where FWHM is twice the spacing).
 
     Parameters
     ----------

@@ -253,6 +253,19 @@ def test_columns_of_a_response_file_match_by_any_name(tmp_path):
     assert found.response.band_names == ("Cam B", "Cam A")
 
 
+def test_numbers_in_the_file_do_not_matter_to_a_response_file_without_numbers(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text("wavelength_nm,blue,green\n400,0,0\n450,1,0\n500,0,1\n550,0,0\n")
+    assert match(path, ["B2", "B3"]).response.band_names == ("blue", "green")
+    with pytest.raises(InputError, match="'red' does not name one band of mine.csv"):
+        match(path, ["red", "green"])
+
+
+def test_a_lone_band_of_another_sensor_is_refused_by_its_name():
+    with pytest.raises(InputError, match="'B8A' does not name one band of Landsat 8"):
+        match("landsat8", ["B8A"])
+
+
 def test_counts_that_disagree_with_each_other_are_refused():
     with pytest.raises(InputError, match="3 bands but 2 band names"):
         match_bands(load_response("rgb"), ["a", "b"], np.full(3, np.nan), 3)
