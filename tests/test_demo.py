@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -51,9 +54,18 @@ def at(spectrum: np.ndarray, nm: float) -> float:
 
 def test_same_seed_gives_the_same_bytes_and_another_seed_other_images(tmp_path: Path) -> None:
     first = hashes(make_demo(tmp_path / "a", seed=7, size=64))
-    assert hashes(make_demo(tmp_path / "b", seed=7, size=64)) == first
+    assert hashes(make_demo(tmp_path / "a", seed=7, size=64)) == first
     other = hashes(make_demo(tmp_path / "c", seed=8, size=64))
     assert all(one != two for one, two in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_the_number_of_threads_does_not_change_the_bytes(paths: DemoPaths, tmp_path: Path, threads: str) -> None:
+    code = f"from geofuse.demo import make_demo; make_demo({str(tmp_path)!r}, seed=3, size={SIZE})"
+    limits = {name: threads for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, **limits, "PYTHONPATH": os.pathsep.join(sys.path)}, check=True)
+    again = DemoPaths(*(tmp_path / path.name for path in (paths.hsi, paths.msi, paths.reference, paths.mask)))
+    assert hashes(again) == hashes(paths)
 
 
 def test_images_are_scaled_int16_on_nested_utm_grids(paths: DemoPaths) -> None:

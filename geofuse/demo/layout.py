@@ -203,9 +203,10 @@ def _long_side(u: np.ndarray, v: np.ndarray, grid: float | None) -> tuple[float,
         along = np.std(u[::step] * np.cos(grid) + v[::step] * np.sin(grid))
         across = np.std(-u[::step] * np.sin(grid) + v[::step] * np.cos(grid))
         return (grid, float(along / across)) if along > across else (grid + np.pi / 2, float(across / along))
-    covariance = np.cov(u[::step], v[::step])
-    value, vector = np.linalg.eigh(covariance)
-    return float(np.arctan2(vector[1, 1], vector[0, 1])), float(np.sqrt(value[1] / max(value[0], 1e-6)))
+    du, dv = u[::step].astype(float) - u[::step].mean(dtype=float), v[::step].astype(float) - v[::step].mean(dtype=float)
+    uu, vv, uv = (du * du).mean(), (dv * dv).mean(), (du * dv).mean()
+    spread = np.hypot(uu - vv, 2 * uv)
+    return float(0.5 * np.arctan2(2 * uv, uu - vv)), float(np.sqrt((uu + vv + spread) / max(uu + vv - spread, 1e-6)))
 
 
 def _bend(frame: Frame, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

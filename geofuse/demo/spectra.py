@@ -213,7 +213,13 @@ class SpectralLibrary:
 
 
 def band_average(spectra: np.ndarray, centre_nm: np.ndarray, fwhm_nm: np.ndarray) -> np.ndarray:
-    """Average ``spectra`` (n, ...) on :data:`WAVELENGTH_NM` under Gaussian bands; returns (bands, ...)."""
+    """Average ``spectra`` (n,) or (n, m) on :data:`WAVELENGTH_NM` under Gaussian bands; returns (bands,) or (bands, m).
+
+    A sparse product: unlike a dense one it gives the same bits whatever the number of threads.
+    """
+    from scipy import sparse
+
     sigma = np.asarray(fwhm_nm)[:, None] * _SIGMA_PER_FWHM
     weight = np.exp(-0.5 * ((WAVELENGTH_NM[None, :] - np.asarray(centre_nm)[:, None]) / sigma) ** 2)
-    return (weight / weight.sum(axis=1, keepdims=True)) @ spectra
+    weight[weight < 1e-9] = 0
+    return sparse.csr_array(weight / weight.sum(axis=1, keepdims=True)) @ spectra
