@@ -11,12 +11,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
-    {"geofuse.errors", "geofuse.scene", "geofuse.registry", "geofuse.threads"},
+    {"geofuse.errors", "geofuse.scene", "geofuse.registry", "geofuse.threads", "geofuse.memory"},
     {"geofuse.io", "geofuse.sensors", "geofuse.tiling", "geofuse.metrics"},
     {"geofuse.degradation", "geofuse.align"},
     {"geofuse.diffusion"},
     {"geofuse.methods"},
-    {f"geofuse.{name}" for name in ("pipeline", "accessor", "simulate", "evaluate", "demo", "doctor", "quicklook")} | {"geofuse"},
+    {f"geofuse.{name}" for name in ("pipeline", "accessor", "simulate", "evaluate", "demo", "doctor", "lazy")} | {"geofuse"},
     {"geofuse_cli"},
 )
 SIDE_BY_SIDE = (0, 5)  # layers whose files lie beside each other in geofuse/ itself: one folder, so they may import each other

@@ -22,8 +22,8 @@ DONE, INTERNAL_ERROR, BAD_INPUT, INTERRUPTED, READER_GONE = 0, 1, 2, 130, 141
 # The one-line help stands here, so that the list of commands is shown without importing any; a test holds it to each command's own.
 COMMANDS = {
     "run": "Fuse a coarse hyperspectral image with a fine multispectral one.",
-    "demo": "Write a sample scene pair with its reference.",
-    "info": "Print size, grid, CRS, bands and no data of an image.",
+    "demo": "Write a sample scene: a pair, its reference and a cloud mask.",
+    "info": "Print size, grid, CRS, wavelengths, no data and scale of an image.",
     "srf": "List and show the spectral responses of known sensors.",
     "simulate": "Make a test pair from one image (Wald's protocol).",
     "evaluate": "Measure a fused image against its reference.",
