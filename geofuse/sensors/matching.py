@@ -144,23 +144,33 @@ def _by_name(response: SensorResponse, file: _File) -> _Assignment | None:
 
 
 def _by_wavelength(response: SensorResponse, file: _File) -> _Assignment:
-    centers = np.array([band.center_nm for band in response.bands])
-    reach = np.array([band.fwhm_nm for band in response.bands]) / 2
     found: list[int | None] = []
     for i, wavelength in enumerate(file.wavelength_nm):
-        if not np.isfinite(wavelength):
-            found.append(None)
-            continue
-        distance = np.abs(centers - wavelength)
-        near = sorted(np.flatnonzero(distance <= reach), key=lambda k: distance[k])
-        if not near or (len(near) > 1 and distance[near[0]] > _CLEARLY_NEARER * distance[near[1]]):
-            what = f"lies between {join_names(response.bands[k].name for k in near[:2])}" if near else "lies in no band"
+        near = _near(response, wavelength) if np.isfinite(wavelength) else [None]
+        if len(near) != 1:
+            what = f"lies between {join_names(response.bands[k].name for k in near)}" if near else "lies in no band"
             raise InputError(
                 f"{file.describe(i)} {what} of {response.title}; check --srf, or name the file's bands with --msi-bands "
                 f"('{SKIP}' leaves one out)"
             )
-        found.append(int(near[0]))
+        found.append(near[0])
     return _Assignment(tuple(found), "by wavelength")
+
+
+def _near(response: SensorResponse, wavelength_nm: float) -> list[int]:
+    """Return the band whose centre a wavelength means: none if it lies in no band, two if it may mean either.
+
+    A panchromatic band spans others: it is meant only where its centre is clearly nearer than theirs.
+    """
+    distance = [abs(band.center_nm - wavelength_nm) for band in response.bands]
+    inside = sorted((i for i, band in enumerate(response.bands) if distance[i] <= band.fwhm_nm / 2), key=distance.__getitem__)
+    wide = [i for i in inside if response.bands[i].kind == "pan"]
+    narrow = [i for i in inside if i not in wide]
+    if wide and (not narrow or distance[wide[0]] < _CLEARLY_NEARER * distance[narrow[0]]):
+        return wide[:1]
+    unused = all(response.bands[i].kind != "reflective" for i in narrow)  # which of them it is does not matter
+    clear = len(narrow) < 2 or unused or distance[narrow[0]] <= _CLEARLY_NEARER * distance[narrow[1]]
+    return narrow[:1] if clear else narrow[:2]
 
 
 def _resolve(response: SensorResponse, requested: Sequence[str]) -> tuple[int | None, ...]:
@@ -272,8 +282,9 @@ def _count_message(response: SensorResponse, n_bands: int) -> str:
     reflective = response.reflective()
     example = [band.name for band in reflective.bands[:n_bands]]
     example += [SKIP] * (n_bands - len(example))
+    bands = "1 band" if n_bands == 1 else f"{n_bands} bands"
     return (
-        f"the MSI has {n_bands} band{'s' if n_bands != 1 else ''} and does not say which, but {response.title} has {len(reflective)} reflective bands "
+        f"the MSI has {bands} and does not say which, but {response.title} has {len(reflective)} reflective bands "
         f"({join_names(reflective.band_names)}); name the file's bands in order with --msi-bands, such as {','.join(example[:12])} "
         f"('{SKIP}' leaves one out)"
     )

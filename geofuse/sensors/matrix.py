@@ -10,6 +10,7 @@ from geofuse.sensors.response import ResponseBand, SensorResponse
 _SIGMA_PER_FWHM = 1.0 / (2.0 * np.sqrt(2.0 * np.log(2.0)))
 _RIDGE = 0.005  # of the mean diagonal; chosen with the blur by the trial that tests/sensors/test_matrix.py repeats in small
 _NEGLIGIBLE = 1e-6  # HSI bands whose overlap with the response is below this share of the largest take no part
+_LEAST_WEIGHT = 1e-4  # of a row's sum; a smaller weight would only spread the band's missing pixels
 _GAP_WINDOW = 3  # neighbours on either side whose spacing counts as local
 
 
@@ -191,6 +192,7 @@ def _fit(band: ResponseBand, center: np.ndarray, width: np.ndarray, spacing: np.
     gram[np.diag_indices_from(gram)] += _RIDGE * gram.diagonal().mean()
     factor = np.linalg.cholesky(gram)
     found, _ = nnls(factor.T, solve_triangular(factor, overlap, lower=True), maxiter=100 * len(near))
+    found[found < _LEAST_WEIGHT * found.sum()] = 0.0
     weights = np.zeros(len(center))
     weights[near] = found / found.sum()
     return weights

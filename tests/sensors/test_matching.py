@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from geofuse.errors import InputError, UnknownNameError, UsageError
-from geofuse.sensors import load_response, match_bands
+from geofuse.sensors import load_response, match_bands, sensor_names
 from geofuse.sensors.band_names import read_label
 
 OLI = ("B1", "B2", "B3", "B4", "B5", "B6", "B7")
@@ -89,6 +89,18 @@ def test_the_files_order_is_kept_whatever_the_sensors():
     found = match("sentinel2a", ["B8", "B4", "B3", "B2"])
     assert found.response.band_names == ("B8", "B4", "B3", "B2")
     assert found.msi_index == (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize("what", ["names and wavelengths", "names", "wavelengths", "all bands by wavelength"])
+@pytest.mark.parametrize("sensor", sensor_names())
+def test_a_file_that_lists_a_sensors_bands_holds_those_bands(sensor, what):
+    response = load_response(sensor)
+    bands = response.reflective().bands if "all" not in what else response.bands
+    if "all" in what and sensor in ("spot4", "spot4-2"):
+        pytest.skip("its panchromatic band is its red one at twice the resolution")
+    names = [band.name for band in bands] if what.startswith("names") else None
+    found = match(sensor, names, None if what == "names" else [round(band.center_nm) for band in bands], n=len(bands))
+    assert found.response.band_names == response.reflective().band_names
 
 
 def test_thermal_cirrus_and_pan_bands_of_the_file_are_left_out():
@@ -257,12 +269,12 @@ def test_numbers_in_the_file_do_not_matter_to_a_response_file_without_numbers(tm
     path = tmp_path / "mine.csv"
     path.write_text("wavelength_nm,blue,green\n400,0,0\n450,1,0\n500,0,1\n550,0,0\n")
     assert match(path, ["B2", "B3"]).response.band_names == ("blue", "green")
-    with pytest.raises(InputError, match="'red' does not name one band of mine.csv"):
+    with pytest.raises(InputError, match=r"'red'\) does not name one band of mine.csv"):
         match(path, ["red", "green"])
 
 
 def test_a_lone_band_of_another_sensor_is_refused_by_its_name():
-    with pytest.raises(InputError, match="'B8A' does not name one band of Landsat 8"):
+    with pytest.raises(InputError, match=r"'B8A'\) does not name one band of Landsat 8"):
         match("landsat8", ["B8A"])
 
 

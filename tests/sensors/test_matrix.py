@@ -79,6 +79,11 @@ def test_rows_sum_to_one_are_not_negative_and_keep_a_constant(sensor):
     np.testing.assert_allclose(matrix @ np.full(len(AVIRIS), 0.37), 0.37, rtol=1e-12)
 
 
+def test_no_weight_is_too_small_to_matter():
+    matrix = response_matrix(load_response("modis"), AVIRIS, width(10))
+    assert matrix[matrix > 0].min() > 1e-4
+
+
 def test_weights_stay_near_the_bands_own_wavelengths():
     response = load_response("landsat8").reflective()
     matrix = response_matrix(response, AVIRIS, width(10))
