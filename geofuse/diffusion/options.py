@@ -24,7 +24,7 @@ class PaperOptions:
     train_steps
         Optimiser steps of the spatial network.
     spectral_steps
-        Optimiser steps of the spectral network. The paper gives none; as many as for the spatial network (about a minute).
+        Optimiser steps of the spectral network. The paper gives none; as many as for the spatial network (3 minutes).
     batch
         Patches an optimiser step of the spatial network.
     spectral_batch

@@ -5,7 +5,8 @@ The networks, the range of values and the starting E_T belong to the scene; A_T 
 differ only by what their own pixels tell. Where the authors' code departs from the text is listed in
 :mod:`geofuse.diffusion.sampler`. No data: such pixels and spectra are not trained on, and their residuals weigh nothing.
 
-What it costs is in :mod:`geofuse.diffusion.training`: days of training on a CPU; it is meant for a GPU.
+It is meant for a GPU. One thread of a 2-core machine took about 45 s for each of the 30 000 training steps (two weeks in all, and
+7 GB of memory) and, with 103 bands, 0.8 s for each of the 500 reverse steps of a 96 x 96 tile and 2.7 s of a 256 x 256 one.
 """
 
 from __future__ import annotations
@@ -41,7 +42,14 @@ class PaperArgsDiff:
     ----------
     options
         Settings; the defaults are the paper's.
+
+    Attributes
+    ----------
+    halo
+        Coarse pixels that a tile needs beyond its core. The U-Net sees further, but its starting noise is the same in all tiles.
     """
+
+    halo = 8
 
     def __init__(self, options: PaperOptions | None = None) -> None:
         """Hold the options; :meth:`fit` does the work."""

@@ -1,6 +1,6 @@
 """The paper preset on a small synthetic pair by Wald's protocol, with tiny networks."""
 
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +8,9 @@ import pytest
 from geofuse.degradation import SpatialOperator
 from geofuse.diffusion.options import PaperOptions
 from geofuse.methods.argsdiff_paper import PaperArgsDiff
+from geofuse.methods.base import SceneModel, TileData
 from geofuse.sensors.psf import Psf
+from geofuse.tiling import Edges
 
 C, SIZE, RATIO = 12, 32, 4
 TINY = {
@@ -29,8 +31,8 @@ def wald_pair(offset=5.0, gain=20.0):
     response /= response.sum(axis=1, keepdims=True)
     hsi = SpatialOperator(Psf("bicubic"), RATIO, SIZE, SIZE).forward(reference)
     msi = np.einsum("bc,chw->bhw", response, reference)
-    model = SimpleNamespace(response=response, psf=Psf("bicubic"), ratio=RATIO, seed=0, device="cpu")
-    return reference, model, SimpleNamespace(hsi=hsi.astype("f4"), msi=msi.astype("f4"), origin=(0, 0))
+    model = SceneModel(response, Psf("bicubic"), RATIO, 400 + 100 * band)
+    return reference, model, TileData(hsi.astype("f4"), msi.astype("f4"), (0, 0), Edges(True, True, True, True))
 
 
 def fitted(model, tile, **changes):
@@ -72,7 +74,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(pair):
     _, model, tile = pair
     short = {"train_steps": 3, "spectral_steps": 3, "sampling_steps": 4}
     first, again = (fitted(model, tile, **short).fuse(tile) for _ in range(2))
-    other = fitted(SimpleNamespace(**{**vars(model), "seed": 1}), tile, **short).fuse(tile)
+    other = fitted(replace(model, seed=1), tile, **short).fuse(tile)
     assert np.array_equal(first, again) and not np.array_equal(first, other)
 
 
@@ -85,7 +87,7 @@ def test_the_starting_noise_belongs_to_absolute_positions(pair, method):
 
 def test_no_data_in_either_image_stays_out_of_the_rest(pair, method):
     reference, model, tile = pair
-    holed = SimpleNamespace(hsi=tile.hsi.copy(), msi=tile.msi.copy(), origin=(0, 0))
+    holed = replace(tile, hsi=tile.hsi.copy(), msi=tile.msi.copy())
     holed.hsi[:, 6:, 6:] = np.nan
     holed.msi[:, 24:, 24:] = np.nan
     fused = method.fuse(holed)  # with the networks of the whole scene
