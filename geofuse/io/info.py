@@ -1,0 +1,161 @@
+"""Describe an image from its metadata alone: what ``geofuse info`` prints."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geofuse.io.bands import read_bands
+from geofuse.io.guard import find_source, opened
+from geofuse.io.reader import header_fields, provenance
+from geofuse.io.storage import Storage, read_storage
+
+if TYPE_CHECKING:
+    import numpy as np
+    from rasterio import DatasetReader
+
+
+@dataclass(frozen=True)
+class SceneInfo:
+    """What a file says of itself; no pixel was read.
+
+    Lists have one entry a band. ``resolution``, ``bounds`` and ``transform`` are in units of the CRS (``unit``);
+    ``value = stored * scale + offset``, and scale and offset are lists where bands differ.
+    """
+
+    path: str
+    driver: str
+    file_bytes: int | None
+    width: int
+    height: int
+    bands: int
+    dtype: str
+    crs: str | None
+    crs_name: str | None
+    unit: str | None
+    transform: tuple[float, ...]  # a, b, c, d, e, f of the pixel corners
+    resolution: tuple[float, float]  # along x, along y
+    rotation_deg: float
+    bounds: tuple[float, float, float, float]  # left, bottom, right, top
+    nodata: float | None
+    mask: str | None
+    scale: float | tuple[float, ...]
+    offset: float | tuple[float, ...]
+    wavelength_nm: tuple[float, ...]
+    fwhm_nm: tuple[float, ...]
+    good_band: tuple[bool, ...]
+    band_name: tuple[str, ...]
+    wavelength_source: str | None
+    interleave: str | None
+    compression: str | None
+    block: tuple[int, int]  # rows, columns
+    overviews: tuple[int, ...]
+    is_cog: bool
+    provenance: dict[str, str]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as values that JSON can hold; NaN becomes None."""
+        return {key: _plain(value) for key, value in asdict(self).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    return value
+
+
+def describe(path: str | os.PathLike[str], *, allow_remote: bool = False) -> SceneInfo:
+    """Describe an image without reading its pixels.
+
+    Parameters
+    ----------
+    path
+        As for :func:`geofuse.io.open_scene`.
+    allow_remote
+        As for :func:`geofuse.io.open_scene`.
+
+    Raises
+    ------
+    MissingFileError
+        If nothing is there.
+    InputError
+        If the file is of another kind, damaged or implausible. Contradicting wavelengths are told in ``notes`` instead.
+    """
+    source = find_source(path, allow_remote=allow_remote)
+    with opened(source, check=True) as dataset:
+        header = header_fields(dataset)
+        storage = read_storage(dataset, header)
+        report = read_bands(dataset, header, storage.index)
+        structure = dataset.tags(ns="IMAGE_STRUCTURE")
+        bands = report.bands
+        return SceneInfo(
+            path=source.path,
+            driver=dataset.driver,
+            file_bytes=Path(source.location).stat().st_size if source.is_local else None,
+            width=dataset.width,
+            height=dataset.height,
+            bands=len(storage.index),
+            dtype=storage.dtype,
+            **_grid(dataset),
+            nodata=storage.nodata[0],
+            mask=storage.mask,
+            scale=_one_or_all(storage.scale),
+            offset=_one_or_all(storage.offset),
+            wavelength_nm=tuple(bands.wavelength_nm.tolist()),
+            fwhm_nm=tuple(bands.fwhm_nm.tolist()),
+            good_band=tuple(bands.good_band.tolist()),
+            band_name=bands.band_name,
+            wavelength_source=report.wavelength_source,
+            interleave=header.get("interleave", structure.get("INTERLEAVE", "")).lower() or None,
+            compression=structure.get("COMPRESSION"),
+            block=tuple(dataset.block_shapes[0]),
+            overviews=tuple(dataset.overviews(1)),
+            is_cog=structure.get("LAYOUT") == "COG",
+            provenance=provenance(dataset, header),
+            notes=tuple(_notes(dataset, storage, report.conflict)),
+        )
+
+
+def _one_or_all(values: np.ndarray) -> float | tuple[float, ...]:
+    return float(values[0]) if (values == values[0]).all() else tuple(values.tolist())
+
+
+def _grid(dataset: DatasetReader) -> dict[str, Any]:
+    """Return the fields of :class:`SceneInfo` that say where the image lies."""
+    t, crs = dataset.transform, dataset.crs
+    corners = [t * corner for corner in ((0, 0), (dataset.width, 0), (0, dataset.height), (dataset.width, dataset.height))]
+    xs, ys = zip(*corners, strict=True)
+    authority = crs.to_authority() if crs else None
+    return {
+        "crs": (":".join(authority) if authority else crs.to_wkt()) if crs else None,
+        "crs_name": crs.to_wkt().split('"')[1] if crs else None,
+        "unit": crs.units_factor[0] if crs else None,
+        "transform": tuple(t)[:6],
+        "resolution": (math.hypot(t.a, t.d), math.hypot(t.b, t.e)),
+        "rotation_deg": math.degrees(math.atan2(t.d, t.a)),
+        "bounds": (min(xs), min(ys), max(xs), max(ys)),
+    }
+
+
+def _notes(dataset: DatasetReader, storage: Storage, conflict: str | None) -> list[str]:
+    """Return what a user should know before fusing this image."""
+    notes = []
+    if dataset.crs is None:
+        notes.append("no CRS: it cannot be fused before it has one (gdal_edit -a_srs EPSG:..., or rio edit-info --crs)")
+    if dataset.transform.is_identity:
+        notes.append("no geotransform: the image is not georeferenced")
+    elif not dataset.transform.is_rectilinear:
+        notes.append("the grid is rotated")
+    if conflict:
+        notes.append(f"the {conflict}; open it with the right wavelengths")
+    if not storage.is_uniform:
+        notes.append("bands differ in scale, offset or no-data value")
+    if len(storage.index) < dataset.count:
+        notes.append(f"band {storage.alpha} is an alpha band and serves as mask")
+    return notes

@@ -1,0 +1,181 @@
+"""Open an image as a scene: lazy, in physical units, NaN where there is no data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geofuse.errors import InputError
+from geofuse.io import envi
+from geofuse.io.bands import read_bands
+from geofuse.io.guard import Source, find_source, header_path, opened
+from geofuse.io.storage import Storage, decode, read_storage
+from geofuse.scene import make_scene
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from rasterio import DatasetReader
+
+CHUNK_BYTES = 16 * 2**20
+"""Aim for the size of a chunk, as float32, all its bands together."""
+
+TAG_PREFIX = "GEOFUSE_"
+
+
+def header_fields(dataset: DatasetReader) -> dict[str, str]:
+    """Return the fields of the ENVI header that belongs to an open dataset; empty for other formats."""
+    header = header_path(dataset) if dataset.driver == "ENVI" else None
+    return envi.read_header(header) if header else {}
+
+
+def provenance(dataset: DatasetReader, header: Mapping[str, str]) -> dict[str, str]:
+    """Return the ``GEOFUSE_*`` tags of a dataset, for ENVI those of its header."""
+    tags = {key.replace(" ", "_").upper(): envi.unquote(value) for key, value in header.items()}
+    tags.update(dataset.tags())
+    return {key: value for key, value in sorted(tags.items()) if key.startswith(TAG_PREFIX)}
+
+
+def open_scene(
+    path: str | os.PathLike[str],
+    *,
+    chunks: Any = None,
+    wavelengths: np.ndarray | str | os.PathLike[str] | None = None,
+    allow_remote: bool = False,
+) -> xr.DataArray:
+    """Open a GeoTIFF, COG or ENVI image as a lazy scene.
+
+    Nothing but metadata is read before the values are computed; each chunk then opens the file for itself, so chunks may be
+    computed in any thread or process. The file must stay as it is until then.
+
+    Parameters
+    ----------
+    path
+        A GeoTIFF or COG, an ENVI data file, or an ENVI header (``.hdr``).
+    chunks
+        Chunk sizes as dask takes them: a tuple (band, y, x), a mapping with some of these keys, one number for y and x, or
+        None for all bands in windows of about 16 MiB that follow the blocks of the file.
+    wavelengths
+        Decides over the file's own: centre wavelengths in nm (band,), with FWHM (band, 2), or a CSV file with the columns
+        ``wavelength_nm`` and, if known, ``fwhm_nm``.
+    allow_remote
+        Also open URLs, ``/vsi`` paths and VRT files. Only for sources you trust.
+
+    Returns
+    -------
+    xarray.DataArray
+        A scene (see :mod:`geofuse.scene`), dask float32; NaN for the no-data value, masked or transparent pixels, NaN and
+        infinity. Scale and offset are applied. An alpha band becomes the mask. A file without CRS gives a scene without one.
+
+    Raises
+    ------
+    MissingFileError
+        If nothing is there.
+    InputError
+        If the file is of another kind, damaged or implausible, or its metadata contradict each other. Computing a chunk that
+        cannot be read raises it too.
+    """
+    import dask.array as da
+
+    source = find_source(path, allow_remote=allow_remote)
+    with opened(source, check=True) as dataset:
+        header = header_fields(dataset)
+        storage = read_storage(dataset, header)
+        report = read_bands(dataset, header, storage.index, wavelengths)
+        if report.conflict:
+            raise InputError(f"{source.path}: the {report.conflict}; pass the right ones (wavelengths=, a CSV file)")
+        shape = (len(storage.index), dataset.height, dataset.width)
+        layout = _chunk_sizes(chunks, shape, dataset.block_shapes[0])
+        attrs = {**storage.attributes(), "source": os.fspath(path), "provenance": provenance(dataset, header)}
+        crs, transform = dataset.crs, dataset.transform
+    reader = ChunkReader(source, storage, _fingerprint(source))
+    data = da.map_blocks(reader, chunks=layout, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32), name=_token(reader, layout))
+    scene = make_scene(data, report.bands, transform, crs, attrs)
+    if storage.index != tuple(range(1, shape[0] + 1)):
+        scene = scene.assign_coords(band=("band", np.asarray(storage.index)))
+    return scene
+
+
+def _token(reader: ChunkReader, layout: Any) -> str:
+    """Return a dask name that is the same for the same file, unchanged, and the same chunks."""
+    from dask.base import tokenize
+
+    storage = reader.storage
+    parts = (storage.index, storage.scale, storage.offset, storage.nodata, storage.mask)
+    return "open-scene-" + tokenize(reader.source.location, reader.fingerprint, layout, *parts)
+
+
+def _fingerprint(source: Source) -> tuple[int, int] | None:
+    """Return size and modification time of a local file, by which a later change is noticed."""
+    if not source.is_local:
+        return None
+    try:
+        status = os.stat(source.location)
+    except FileNotFoundError:
+        return (0, 0)
+    return status.st_size, status.st_mtime_ns
+
+
+def _chunk_sizes(chunks: Any, shape: tuple[int, int, int], block: tuple[int, int]) -> tuple[tuple[int, ...], ...]:
+    """Turn ``chunks`` into sizes along (band, y, x); the default follows the file's blocks, so that each is read once."""
+    import dask.array as da
+
+    if chunks is None:
+        rows, columns = min(block[0], shape[1]), min(block[1], shape[2])
+        blocks = max(1, CHUNK_BYTES // (4 * shape[0] * rows * columns))
+        across = -(-shape[2] // columns)
+        if columns < shape[2]:
+            across = min(across, max(1, round(blocks**0.5)))
+        down = max(1, blocks // across)
+        sizes: Any = (shape[0], min(rows * down, shape[1]), min(columns * across, shape[2]))
+    elif isinstance(chunks, Mapping):
+        unknown = set(chunks) - {"band", "y", "x"}
+        if unknown:
+            raise InputError(f"chunks for {', '.join(sorted(map(str, unknown)))}; a scene has band, y and x")
+        sizes = tuple(chunks.get(dim, -1) for dim in ("band", "y", "x"))
+    else:
+        sizes = chunks if isinstance(chunks, tuple) else (-1, chunks, chunks)
+    try:
+        return da.core.normalize_chunks(sizes, shape, dtype=np.float32, previous_chunks=None)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"chunks={chunks!r} do not fit an image of {shape} (band, y, x): {error}") from None
+
+
+@dataclass(frozen=True)
+class ChunkReader:
+    """Reads one chunk of a scene; a plain value that dask may send to other threads and processes."""
+
+    source: Source
+    storage: Storage
+    fingerprint: tuple[int, int] | None
+
+    def __call__(self, block_info: Mapping[Any, Any]) -> np.ndarray:
+        """Read and decode the chunk that dask's ``block_info`` describes.
+
+        Raises
+        ------
+        InputError
+            If the file changed since it was opened, or cannot be read.
+        """
+        (b0, b1), (r0, r1), (c0, c1) = block_info[None]["array-location"]
+        return self.read(slice(b0, b1), (r0, r1), (c0, c1))
+
+    def read(self, bands: slice, rows: tuple[int, int], columns: tuple[int, int]) -> np.ndarray:
+        """Return the values (band, h, w) of a window in physical units."""
+        if _fingerprint(self.source) != self.fingerprint:
+            raise InputError(f"{self.source.path}: changed since it was opened; open it again")
+        with opened(self.source) as dataset:
+            return self._read(dataset, bands, (rows, columns))
+
+    def _read(self, dataset: DatasetReader, bands: slice, window: tuple[tuple[int, int], tuple[int, int]]) -> np.ndarray:
+        storage = self.storage
+        stored = dataset.read(list(storage.index[bands]), window=window)
+        valid = None
+        if storage.alpha is not None:
+            valid = dataset.read(storage.alpha, window=window) != 0
+        elif storage.mask is not None:
+            valid = dataset.read_masks(storage.index[0], window=window) != 0
+        return decode(stored, storage.select(bands), valid)
