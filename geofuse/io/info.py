@@ -147,7 +147,7 @@ def _notes(dataset: DatasetReader, storage: Storage, conflict: str | None) -> li
     """Return what a user should know before fusing this image."""
     notes = []
     if dataset.crs is None:
-        notes.append("no CRS: it cannot be fused before it has one (gdal_edit -a_srs EPSG:..., or rio edit-info --crs)")
+        notes.append("no CRS: it cannot be fused before it has one (rio edit-info --crs EPSG:... FILE)")
     if dataset.transform.is_identity:
         notes.append("no geotransform: the image is not georeferenced")
     elif not dataset.transform.is_rectilinear:

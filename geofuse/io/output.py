@@ -60,7 +60,7 @@ class OutputSpec:
         if self.dtype not in DTYPES:
             raise UsageError(f"output type {self.dtype!r}; expected one of {', '.join(DTYPES)}")
         if min(self.height, self.width, len(self.bands)) < 1:
-            raise UsageError(f"output of {len(self.bands)} bands, {self.height} x {self.width} pixels; expected at least one of each")
+            raise UsageError(f"output of {len(self.bands)} bands, {self.height} x {self.width} pixels; expected one or more")
         if not (np.isfinite(self.scale) and self.scale != 0 and np.isfinite(self.offset)):
             raise UsageError(f"output scale {self.scale} and offset {self.offset}; expected finite numbers, the scale not 0")
         if self.nodata is not None and self.is_integer:

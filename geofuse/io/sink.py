@@ -40,7 +40,7 @@ MAX_BLOCK_BYTES = 8 * 2**20
 
 
 def block_size(spec: OutputSpec) -> int:
-    """Return the side of a block in pixels: the largest of 512, 256, 128 whose bands take 8 MiB at most, else 128 (GDAL's least)."""
+    """Return the side of a block in pixels: 512 or 256 where all bands take 8 MiB at most, else 128 (GDAL's least for COG)."""
     pixel = len(spec.bands) * np.dtype(spec.dtype).itemsize
     return next((side for side in (512, 256) if side * side * pixel <= MAX_BLOCK_BYTES), 128)
 

@@ -101,7 +101,7 @@ def _check_form(dataset: DatasetReader, spec: OutputSpec) -> None:
     report = read_bands(dataset, header, storage.index)
     same = np.allclose(report.bands.wavelength_nm, spec.bands.wavelength_nm, rtol=0, atol=1e-3, equal_nan=True)
     if report.conflict or not same:
-        raise OutputError(f"the wavelengths read back differently ({report.conflict or 'source: ' + str(report.wavelength_source)})")
+        raise OutputError(f"the wavelengths read back differently ({report.conflict or report.wavelength_source})")
 
 
 def _windows(dataset: DatasetReader) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:

@@ -85,7 +85,11 @@ def stored_form(
 
 def row_strips(scene: xr.DataArray, block_rows: int) -> Iterator[tuple[int, int]]:
     """Yield (start, stop) rows that follow the scene's chunks, small chunks joined to ``block_rows`` or more."""
-    heights = scene.chunksizes.get("y", (min(scene.sizes["y"], max(block_rows, 256)),) * -(-scene.sizes["y"] // max(block_rows, 256)))
+    if scene.chunks is None:
+        n = max(block_rows, 256)
+        heights: tuple[int, ...] = (n,) * -(-scene.sizes["y"] // n)
+    else:
+        heights = scene.chunksizes["y"]
     start = stop = 0
     for height in heights:
         stop = min(stop + height, scene.sizes["y"])

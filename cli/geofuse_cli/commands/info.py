@@ -41,7 +41,7 @@ def command(file: str, as_json: bool, with_bands: bool) -> None:
 def _entry(label: str, text: str) -> str:
     """Format one line, wrapped under its label at 80 columns."""
     indent = " " * _LABEL
-    lines = textwrap.wrap(text, WIDTH - _LABEL, break_on_hyphens=False) or [""]
+    lines = textwrap.wrap(text, WIDTH - _LABEL, break_on_hyphens=False, break_long_words=False) or [""]
     return f"{label:<{_LABEL}}" + ("\n" + indent).join(lines)
 
 
@@ -49,9 +49,10 @@ def summary(info: SceneInfo) -> list[tuple[str, str]]:
     """Return (label, text) pairs that describe an image."""
     kind = "COG" if info.is_cog else info.driver
     size = "" if info.file_bytes is None else f", {_bytes(info.file_bytes)}"
-    storage = [info.compression.lower() if info.compression else "uncompressed", f"blocks of {info.block[0]} x {info.block[1]}"]
+    storage = [info.compression.lower() if info.compression else "uncompressed", f"blocks of {info.block[1]} x {info.block[0]}"]
     if info.interleave and info.bands > 1:
-        storage.insert(1, f"{info.interleave}-interleaved" if not info.interleave.startswith("b") else info.interleave.upper())
+        raw = info.interleave in ("bsq", "bil", "bip")
+        storage.insert(1, info.interleave.upper() if raw else f"{info.interleave}-interleaved")
     unit = info.unit or "units"
     rows = [
         ("File", info.path),
