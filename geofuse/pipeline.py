@@ -1,14 +1,12 @@
 """The whole path: read, harmonise, tile, fuse, mosaic, write.
 
-:func:`run` is that path for files; :class:`Fusion` is the part between a harmonised pair and its fused rows, which the accessor uses
-as well.
+:func:`run` is that path for files; :class:`Fusion` is the part between a harmonised pair and its fused rows, which the accessor
+uses as well.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,18 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geofuse.errors import UsageError
-from geofuse.memory import peak_memory_bytes
+from geofuse.errors import OutputError, UsageError
 from geofuse.methods import METHODS
 from geofuse.methods.base import Report, SceneModel, TileData, silent
-from geofuse.scene import BandMetadata
+from geofuse.result import OutputOptions, RunSummary, output_spec, provenance, summarise
 from geofuse.sensors.psf import Psf
 from geofuse.tiling import Edges, Mosaic, Tile, TileGrid, Window
 
 if TYPE_CHECKING:
     import xarray as xr
-
-    from geofuse.io import OutputSpec
 
 DEFAULT_TILE = 512  # fine pixels
 _SAMPLE_SIDE = 512  # fine pixels of a window to learn from; fixed, so that the tile size cannot change what is learnt
@@ -75,36 +70,6 @@ class PairOptions:
     psf: Any = "auto"
     wavelengths: Any = None
     allow_remote: bool = False
-
-
-@dataclass(frozen=True)
-class OutputOptions:
-    """How to store the result; None takes the HSI's own."""
-
-    driver: str = "COG"
-    dtype: str | None = None
-    scale: float | None = None
-
-
-@dataclass(frozen=True)
-class RunSummary:
-    """What a run did; every field is JSON-safe through :meth:`as_dict`."""
-
-    output: str
-    grid: str
-    bands: str
-    method: str
-    device: str
-    srf: str
-    psf: str
-    tiles: int
-    seconds: Mapping[str, float]
-    peak_memory_bytes: int
-    notes: Sequence[str]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the summary as plain types."""
-        return {**dataclasses.asdict(self), "seconds": dict(self.seconds), "notes": list(self.notes)}
 
 
 def open_pair(
@@ -225,7 +190,7 @@ def sample_windows(height: int, width: int, ratio: int) -> list[tuple[Window, Ed
     """Choose the windows to learn from: all of a small scene, else 16 spread evenly; they depend on the scene's size alone."""
     side = max(_SAMPLE_SIDE, _SAMPLE_SIDE_COARSE * ratio)
     tiles = list(TileGrid(height, width, ratio, side, 0))
-    chosen = np.unique(np.linspace(0, len(tiles) - 1, _MAX_SAMPLES).round().astype(int)) if len(tiles) > _MAX_SAMPLES else range(len(tiles))
+    chosen = np.unique(np.linspace(0, len(tiles) - 1, min(len(tiles), _MAX_SAMPLES)).round().astype(int))
     return [(tiles[i].outer, tiles[i].edges) for i in chosen]
 
 
@@ -251,6 +216,7 @@ def run(
     from geofuse.io import check_output_path, open_sink
 
     check_output_path(output)
+    refuse_overwriting_input(output, (hsi, msi))
     settings, output_options = settings or FusionSettings(), output_options or OutputOptions()
     clock = Stopwatch()
     options = {f.name: getattr(pair_options, f.name) for f in dataclasses.fields(pair_options)}
@@ -271,6 +237,13 @@ def run(
     return summarise(fusion, spec, str(output), clock.seconds)
 
 
+def refuse_overwriting_input(output: str | Path, inputs: Sequence[str | Path]) -> None:
+    """Raise if the output is one of the inputs, under whatever name."""
+    for path in inputs:
+        if Path(output).resolve() == Path(path).resolve():
+            raise OutputError(f"output {output} is an input of this run; choose another name with -o")
+
+
 class Stopwatch:
     """Adds up seconds by stage."""
 
@@ -284,79 +257,3 @@ class Stopwatch:
         now = time.perf_counter()
         self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
         self._last = now
-
-
-def provenance(fusion: Fusion, hsi: str | Path, msi: str | Path) -> dict[str, str]:
-    """Return the ``GEOFUSE_*`` tags of the result: everything that decided its values, and nothing that changes from run to run."""
-    from geofuse import __version__
-
-    pair, settings = fusion.pair, fusion.settings
-    return {
-        "GEOFUSE_VERSION": __version__,
-        "GEOFUSE_METHOD": settings.method,
-        "GEOFUSE_PRESET": fusion.preset,
-        "GEOFUSE_PARAMETERS": json.dumps(dataclasses.asdict(fusion.options), sort_keys=True),
-        "GEOFUSE_TILES": f"tile {fusion.grid.tile}, overlap {fusion.grid.overlap} fine pixels",
-        "GEOFUSE_SEED": str(settings.seed),
-        "GEOFUSE_DEVICE": fusion.model.device.partition(":")[0],
-        "GEOFUSE_RATIO": str(fusion.grid.ratio),
-        "GEOFUSE_SRF": pair.attrs["srf"],
-        "GEOFUSE_SRF_SOURCE": pair.attrs["srf_source"],
-        "GEOFUSE_PSF": pair.attrs["psf"],
-        "GEOFUSE_PSF_SOURCE": pair.attrs["psf_source"],
-        "GEOFUSE_HSI": f"{Path(hsi).name} sha256:{file_hash(hsi)}",
-        "GEOFUSE_MSI": f"{Path(msi).name} sha256:{file_hash(msi)}",
-    }
-
-
-def file_hash(path: str | Path) -> str:
-    """Return the SHA-256 of a file's bytes, or ``unknown`` for a path that is no local file."""
-    if not Path(path).is_file():
-        return "unknown"
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def output_spec(fusion: Fusion, options: OutputOptions, tags: Mapping[str, str]) -> OutputSpec:
-    """Return the form of the result: the MSI's grid, the HSI's bands, and the HSI's type, scale and no data unless asked otherwise."""
-    from affine import Affine
-
-    from geofuse.io import OutputSpec, default_nodata
-
-    pair, attrs = fusion.pair, fusion.pair.attrs
-    row0, row1, col0, col1 = attrs["output_window"]
-    bands = BandMetadata(
-        pair["wavelength"].values, pair["fwhm"].values, pair["good_band"].values, tuple(str(n) for n in pair["band_name"].values)
-    )
-    stored = str(attrs.get("stored_dtype", "float32"))
-    dtype = options.dtype or stored
-    own = dtype == stored
-    scale = options.scale or (float(attrs.get("stored_scale", 1.0)) if own else 1.0)
-    offset = float(attrs.get("stored_offset", 0.0)) if own and not options.scale else 0.0
-    nodata = attrs.get("stored_nodata") if own else None
-    nodata = default_nodata(dtype) if nodata is None else float(nodata)
-    transform = Affine(*attrs["output_transform"])
-    return OutputSpec(row1 - row0, col1 - col0, bands, transform, pair.rio.crs, dtype, scale, offset, nodata, dict(tags))
-
-
-def summarise(fusion: Fusion, spec: OutputSpec, output: str, seconds: Mapping[str, float]) -> RunSummary:
-    """Gather what a run did."""
-    pair, wavelength = fusion.pair, spec.bands.wavelength_nm
-    crs = spec.crs.to_string() if spec.crs else "no CRS"
-    crs = crs if len(crs) < 20 else (f"EPSG:{spec.crs.to_epsg()}" if spec.crs.to_epsg() else spec.crs.to_wkt()[:40])
-    n_bands = len(wavelength)
-    return RunSummary(
-        output=output,
-        grid=f"{spec.width} x {spec.height} pixels of {abs(spec.transform.a):g} x {abs(spec.transform.e):g}, {crs}, ratio {fusion.grid.ratio}",
-        bands=f"{n_bands} bands, {np.nanmin(wavelength):.0f}-{np.nanmax(wavelength):.0f} nm, {spec.dtype}",
-        method=f"{fusion.settings.method}, preset {fusion.preset}",
-        device=fusion.model.device,
-        srf=pair.attrs["srf"],
-        psf=f"{fusion.model.psf.label} ({pair.attrs['psf_source']})",
-        tiles=len(fusion.grid),
-        seconds={stage: round(value, 3) for stage, value in seconds.items()},
-        peak_memory_bytes=peak_memory_bytes(),
-        notes=tuple(pair.attrs["notes"]),
-    )
-
-

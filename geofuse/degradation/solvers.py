@@ -5,8 +5,8 @@ coefficients A (d, H, W), given a first estimate A0, is
 
     min_A  || w_x^(1/2) (H(A) - a) ||^2  +  || w_y^(1/2) S^(-1) (F A - y) ||^2  +  || A - A0 ||_P^2
 
-with a (d, h, w) the HSI's coefficients, y (c, H, W) the MSI, F (c, d) the response of the basis vectors, S the MSI's noise, P (d, d)
-the precision of A0 and w_x, w_y masks. It is quadratic; conjugate gradients solve it to rounding.
+with a (d, h, w) the HSI's coefficients, y (c, H, W) the MSI, F (c, d) the response of the basis vectors, S the MSI's noise,
+P (d, d) the precision of A0 and w_x, w_y masks. It is quadratic; conjugate gradients solve it to rounding.
 """
 
 from __future__ import annotations

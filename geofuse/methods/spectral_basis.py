@@ -75,8 +75,9 @@ def learn_basis(spectra: np.ndarray, rank: int | None = None) -> SpectralBasis:
     n_bands, n_samples = spectra.shape
     if n_samples < 2:
         raise InputError(f"the HSI has {n_samples} pixels with data in every band; a spectral subspace needs at least 2")
-    if rank is not None and not 1 <= rank <= min(n_bands, n_samples - 1):
-        raise InputError(f"rank {rank} asked for, but {n_bands} bands and {n_samples} coarse pixels allow 1 to {min(n_bands, n_samples - 1)}")
+    highest = min(n_bands, n_samples - 1)
+    if rank is not None and not 1 <= rank <= highest:
+        raise InputError(f"rank {rank} asked for, but {n_bands} bands and {n_samples} coarse pixels allow 1 to {highest}")
     mean = spectra.mean(axis=1, dtype=np.float64)
     centred = spectra - mean[:, None]
     covariance = centred @ centred.T / n_samples

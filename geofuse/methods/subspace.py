@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from geofuse.degradation.noise import consistency_noise, msi_noise
+from geofuse.degradation.noise import consistency_noise, msi_noise, principal_components
 from geofuse.degradation.solvers import FusionProblem, solve_with_prior
 from geofuse.degradation.spatial import SpatialOperator
 from geofuse.errors import InputError
@@ -45,12 +45,31 @@ class SubspaceOptions:
 
 
 @dataclass(frozen=True)
+class MsiView:
+    """The MSI in coordinates with unit noise: y' = W (y - mean), W = P^T S^-1, S the noise and P the scene's principal axes.
+
+    Attributes
+    ----------
+    noise
+        (c,) noise standard deviation of the MSI, its own units.
+    axes
+        W (c, c), strongest component first.
+    spread
+        (c,) standard deviation of the components of y', noise included; 1 where there is noise only.
+    """
+
+    noise: np.ndarray
+    axes: np.ndarray
+    spread: np.ndarray
+
+
+@dataclass(frozen=True)
 class SubspaceState:
     """The scene's subspace and how the MSI sees it."""
 
     basis: SpectralBasis
-    msi_noise: np.ndarray  # (c,)
-    mixing: torch.Tensor  # F (c, d), response of the basis vectors
+    view: MsiView
+    mixing: torch.Tensor  # F (c, d), what the components of y' see of the basis vectors
     msi_mean: torch.Tensor  # (c,) response of the mean spectrum
 
 
@@ -94,12 +113,17 @@ class Subspace:
         report("subspace", 1, 3)
         noise = self._msi_noise(samples, basis)
         report("subspace", 2, 3)
-        mixing, mean = model.response @ basis.vectors, model.response @ basis.mean
-        self.state = SubspaceState(basis, noise, self._tensor(mixing), self._tensor(mean))
+        self.adopt(basis, msi_view([s.msi[:, s.msi_valid] for s in samples], noise), samples)
+        report("subspace", 3, 3)
+
+    def adopt(self, basis: SpectralBasis, view: MsiView, samples: Sequence[TileData]) -> None:
+        """Work with this basis from now on: learn the moments and the precision of the prediction in it."""
+        response = self.model.response
+        mixing, mean = view.axes @ response @ basis.vectors, response @ basis.mean
+        self.state = SubspaceState(basis, view, self._tensor(mixing), self._tensor(mean))
         parts = [self.prepare(s) for s in samples]
         self.moments = scene_moments([(p.msi_on_coarse.blurred, p.data.coarse, p.regression_weight) for p in parts])
         self.precision = self._prediction_precision(parts)
-        report("subspace", 3, 3)
 
     def fuse(self, tile: TileData, report: Report) -> np.ndarray:
         """Return the fused tile (C, H, W) float32 in the HSI's units."""
@@ -119,13 +143,13 @@ class Subspace:
         hsi = np.where(tile.hsi_valid, tile.hsi, state.basis.mean.astype(np.float32)[:, None, None])
         coarse = self._tensor(state.basis.coefficients(hsi))
         msi = self._tensor(np.where(tile.msi_valid, tile.msi, 0.0)) - state.msi_mean[:, None, None]
+        msi = torch.einsum("ij,jhw->ihw", self._tensor(state.view.axes), msi)
         seen_by_hsi = torch.einsum("cd,dhw->chw", state.mixing, coarse)
         stand_in = interpolate(seen_by_hsi[None], size=(height, width), mode="bilinear", align_corners=False)[0]
         msi = torch.where(msi_valid > 0, msi, stand_in)
         whole = hsi_valid * self._inside(spatial, tile)
         regression_weight = whole * (spatial.forward(msi_valid[None])[0] > 0.999)
-        noise = self._tensor(state.msi_noise)
-        data = FusionProblem(spatial, coarse, whole, msi, msi_valid, state.mixing, noise)
+        data = FusionProblem(spatial, coarse, whole, msi, msi_valid, state.mixing, torch.ones_like(state.msi_mean))
         return TileProblem(data, CoarseMsi.of(msi, spatial), regression_weight)
 
     def predict(self, problem: TileProblem) -> torch.Tensor:
@@ -154,10 +178,9 @@ class Subspace:
             raise InputError(f"HSI and MSI share {count} coarse pixels with data, at least 2 are needed; check masks and overlap")
         residual = torch.cat(residuals, dim=1).double()
         slope = slope.double() / count
-        noise = self._tensor(self.state.msi_noise).double() ** 2
-        covariance = _FINE_TO_COARSE_VARIANCE * (residual @ residual.T) / count + (slope * noise) @ slope.T
+        covariance = _FINE_TO_COARSE_VARIANCE * (residual @ residual.T) / count + slope @ slope.T
         floor = 1e-6 * covariance.diagonal().mean() + 1e-12
-        return torch.linalg.inv(covariance + floor * torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)).float()
+        return torch.linalg.inv(covariance + floor * torch.eye(len(covariance)).to(covariance)).float()
 
     def _msi_noise(self, samples: Sequence[TileData], basis: SpectralBasis) -> np.ndarray:
         """Noise of the MSI: the smaller of what its texture and what its agreement with the HSI allow."""
@@ -192,6 +215,13 @@ class Subspace:
 
     def _tensor(self, array: object) -> torch.Tensor:
         return torch.as_tensor(np.asarray(array, np.float32), device=self.model.device)
+
+
+def msi_view(pixels: Sequence[np.ndarray], noise: np.ndarray) -> MsiView:
+    """Find the coordinates of the MSI with unit noise, from pixels (c, n) of the scene."""
+    scaled = np.concatenate(pixels, axis=1).astype(np.float64) / noise[:, None]
+    variance, directions = principal_components(np.cov(scaled, bias=True).reshape(len(noise), -1))
+    return MsiView(noise, directions.T / noise[None, :], np.sqrt(np.maximum(variance, 1.0)))
 
 
 def psf_power(model: SceneModel) -> float:

@@ -22,7 +22,7 @@ from geofuse_cli.options import (
 @click.command(name="run")
 @click.argument("hsi", type=click.Path(path_type=Path))
 @click.argument("msi", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Result; by default HSI's name with '-fused.tif', beside the MSI.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Result; by default HSI-fused.tif beside the MSI.")
 @srf_option
 @click.option("--method", default="argsdiff", show_default=True, help="argsdiff, subspace (learns nothing) or bicubic (HSI alone).")
 @click.option("--preset", help="argsdiff: fast (default on the CPU), balanced (default on a GPU) or paper (30 000 training steps).")
