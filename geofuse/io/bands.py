@@ -162,9 +162,22 @@ def _from_imagery(dataset: DatasetReader, index: Sequence[int]) -> BandSource | 
 
 def _from_descriptions(dataset: DatasetReader, index: Sequence[int]) -> BandSource | None:
     descriptions = dataset.descriptions
-    matches = [_IN_TEXT.search(descriptions[i - 1] or "") for i in index]
-    values = [_number(m[1]) * (1.0 if m[2].lower().startswith("n") else 1000.0) if m else np.nan for m in matches]
-    return _source("band descriptions", dataset.name, "nm", np.array(values), np.full(len(index), np.nan))
+    values = np.array([_wavelength_in(descriptions[i - 1] or "") for i in index])
+    return _source("band descriptions", dataset.name, "nm", values, np.full(len(index), np.nan))
+
+
+def _wavelength_in(text: str) -> float:
+    """Return the wavelength in nm that a description such as ``band 8 (460 Nanometers)`` tells, or NaN."""
+    match = _IN_TEXT.search(text)
+    return _number(match[1]) * (1.0 if match[2].lower().startswith("n") else 1000.0) if match else np.nan
+
+
+def consistent_name(name: str, wavelength_nm: float) -> str:
+    """Return a band name without the wavelength in it if that is not the band's: two answers in one file would be an error."""
+    told = _wavelength_in(name)
+    if np.isnan(told) or abs(told - wavelength_nm) <= TOLERANCE_NM:
+        return name
+    return " ".join(_IN_TEXT.sub("", name).replace("()", "").split())
 
 
 def find_conflict(sources: Sequence[BandSource], index: Sequence[int]) -> str | None:

@@ -23,6 +23,7 @@ from geofuse.io import envi, gdal_log, tiff
 
 if TYPE_CHECKING:
     from rasterio import DatasetReader
+    from rasterio.crs import CRS
 
 MAX_BLOCK_BYTES = 2 * 2**30
 """Largest block (tile or strip, uncompressed) that is accepted: reading a pixel needs its whole block in memory."""
@@ -184,6 +185,12 @@ def _check_tiff_complete(source: Source) -> None:
         raise InputError(f"{source.path}: truncated or damaged GeoTIFF ({error}); copy or download it again") from None
     if lacking:
         raise InputError(f"{source.path}: truncated GeoTIFF, {lacking} bytes are missing at its end; copy or download it again")
+
+
+def known_crs(dataset: DatasetReader) -> CRS | None:
+    """Return the CRS of a dataset; None also for a local one without a place on Earth (``Arbitrary`` in ENVI headers)."""
+    crs = dataset.crs
+    return None if not crs or crs.to_wkt().startswith(("LOCAL_CS", "ENGCRS")) else crs
 
 
 def header_path(dataset: DatasetReader) -> Path | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geofuse.io.bands import read_bands
-from geofuse.io.guard import find_source, opened
+from geofuse.io.guard import find_source, known_crs, opened
 from geofuse.io.reader import header_fields, provenance
 from geofuse.io.storage import Storage, read_storage
 
@@ -128,9 +128,10 @@ def _one_or_all(values: np.ndarray) -> float | tuple[float, ...]:
 
 def _grid(dataset: DatasetReader) -> dict[str, Any]:
     """Return the fields of :class:`SceneInfo` that say where the image lies."""
-    t, crs = dataset.transform, dataset.crs
-    corners = [t * corner for corner in ((0, 0), (dataset.width, 0), (0, dataset.height), (dataset.width, dataset.height))]
-    xs, ys = zip(*corners, strict=True)
+    t, crs = dataset.transform, known_crs(dataset)
+    corners = ((0, 0), (dataset.width, 0), (0, dataset.height), (dataset.width, dataset.height))
+    xs = [t.a * column + t.b * row + t.c for column, row in corners]
+    ys = [t.d * column + t.e * row + t.f for column, row in corners]
     authority = crs.to_authority() if crs else None
     return {
         "crs": (":".join(authority) if authority else crs.to_wkt()) if crs else None,
@@ -146,7 +147,7 @@ def _grid(dataset: DatasetReader) -> dict[str, Any]:
 def _notes(dataset: DatasetReader, storage: Storage, conflict: str | None) -> list[str]:
     """Return what a user should know before fusing this image."""
     notes = []
-    if dataset.crs is None:
+    if known_crs(dataset) is None:
         notes.append("no CRS: it cannot be fused before it has one (rio edit-info --crs EPSG:... FILE)")
     if dataset.transform.is_identity:
         notes.append("no geotransform: the image is not georeferenced")

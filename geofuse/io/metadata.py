@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geofuse.io import envi
+from geofuse.io.bands import consistent_name
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetWriter
@@ -36,7 +37,7 @@ def write_tags(dataset: DatasetWriter, spec: OutputSpec) -> None:
         dataset.update_tags(i + 1, **tags)
         if imagery:
             dataset.update_tags(i + 1, ns="IMAGERY", **imagery)
-        dataset.set_band_description(i + 1, name)
+        dataset.set_band_description(i + 1, consistent_name(name, wavelength))
     if (spec.scale, spec.offset) != (1.0, 0.0):
         dataset.scales = [spec.scale] * len(bands)
         dataset.offsets = [spec.offset] * len(bands)
@@ -47,7 +48,7 @@ def complete_header(path: Path, spec: OutputSpec) -> None:
     fields = envi.read_header(path)
     bands = spec.bands
     fields["description"] = "{geofuse}"
-    fields["band names"] = envi.braced(bands.band_name)
+    fields["band names"] = envi.braced(map(consistent_name, bands.band_name, bands.wavelength_nm))
     if np.isfinite(bands.wavelength_nm).any():
         fields["wavelength units"] = "Nanometers"
         fields["wavelength"] = envi.braced(number(v) if np.isfinite(v) else "0" for v in bands.wavelength_nm)

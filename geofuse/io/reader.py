@@ -12,7 +12,7 @@ import numpy as np
 from geofuse.errors import InputError
 from geofuse.io import envi
 from geofuse.io.bands import read_bands
-from geofuse.io.guard import Source, find_source, header_path, opened
+from geofuse.io.guard import Source, find_source, header_path, known_crs, opened
 from geofuse.io.storage import Storage, decode, read_storage
 from geofuse.scene import make_scene
 
@@ -90,7 +90,7 @@ def open_scene(
         shape = (len(storage.index), dataset.height, dataset.width)
         layout = _chunk_sizes(chunks, shape, dataset.block_shapes[0])
         attrs = {**storage.attributes(), "source": os.fspath(path), "provenance": provenance(dataset, header)}
-        crs, transform = dataset.crs, dataset.transform
+        crs, transform = known_crs(dataset), dataset.transform
     reader = ChunkReader(source, storage, _fingerprint(source))
     data = da.map_blocks(reader, chunks=layout, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32), name=_token(reader, layout))
     scene = make_scene(data, report.bands, transform, crs, attrs)

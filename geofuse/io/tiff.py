@@ -17,6 +17,7 @@ import numpy as np
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _STRIP_OFFSETS, _STRIP_BYTES, _TILE_OFFSETS, _TILE_BYTES = 273, 279, 324, 325
+_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _INTEGER_TYPES = {3: "u2", 4: "u4", 16: "u8"}  # SHORT, LONG, LONG8
 _MAX_DIRECTORIES = 4096
 
@@ -42,11 +43,12 @@ class _Layout:
     count: str
     entry: int
     pointer: str
+    inline: int
 
     @classmethod
     def of(cls, magic: bytes) -> _Layout:
         order = "<" if magic[:2] == b"II" else ">"
-        return cls(order, "Q", 20, "Q") if b"+" in magic else cls(order, "H", 12, "I")
+        return cls(order, "Q", 20, "Q", 8) if b"+" in magic else cls(order, "H", 12, "I", 4)
 
 
 def _unpack(file: BinaryIO, offset: int, form: str) -> tuple[int, ...]:
@@ -58,18 +60,32 @@ def _unpack(file: BinaryIO, offset: int, form: str) -> tuple[int, ...]:
     return struct.unpack(form, data)
 
 
+def _value(entry: bytes, layout: _Layout, size: int) -> tuple[int, int, int]:
+    """Return type, count and position in the file of the value of a directory entry (-1: the entry itself holds it).
+
+    Raises
+    ------
+    TiffLayoutError
+        If the value lies outside the file of ``size`` bytes.
+    """
+    _, kind, n = struct.unpack(f"{layout.order}HH{layout.pointer}", entry[: layout.entry - layout.inline])
+    n_bytes = n * _TYPE_BYTES.get(kind, 1)
+    if n_bytes <= layout.inline:
+        return kind, n, -1
+    (start,) = struct.unpack(layout.order + layout.pointer, entry[-layout.inline :])
+    if start + n_bytes > size:
+        raise TiffLayoutError(f"ends before byte {start + n_bytes}")
+    return kind, n, start
+
+
 def _integers(file: BinaryIO, entry: bytes, layout: _Layout, size: int) -> np.ndarray:
     """Return the values of a directory entry of an unsigned integer type as uint64."""
-    _, kind, n = struct.unpack(f"{layout.order}HH{layout.pointer}", entry[: layout.entry - struct.calcsize(layout.pointer)])
+    kind, n, start = _value(entry, layout, size)
     if kind not in _INTEGER_TYPES:
         raise TiffLayoutError(f"has block offsets of the unknown type {kind}")
     dtype = np.dtype(layout.order + _INTEGER_TYPES[kind])
-    inline = entry[layout.entry - struct.calcsize(layout.pointer) :]
-    if n * dtype.itemsize <= len(inline):
-        return np.frombuffer(inline, dtype, n).astype(np.uint64)
-    (start,) = struct.unpack(layout.order + layout.pointer, inline)
-    if start + n * dtype.itemsize > size:
-        raise TiffLayoutError(f"ends before byte {start + n * dtype.itemsize}")
+    if start < 0:
+        return np.frombuffer(entry[-layout.inline :], dtype, n).astype(np.uint64)
     file.seek(start)
     return np.frombuffer(file.read(n * dtype.itemsize), dtype).astype(np.uint64)
 
@@ -80,7 +96,7 @@ def directories(path: str | Path) -> Iterator[Directory]:
     Raises
     ------
     TiffLayoutError
-        If a directory, or the list of its blocks, lies outside the file.
+        If a directory, or the value of one of its entries, lies outside the file.
     """
     size = Path(path).stat().st_size
     with open(path, "rb") as file:
@@ -99,6 +115,7 @@ def directories(path: str | Path) -> Iterator[Directory]:
             entries = {}
             for i in range(n):
                 entry = table[i * layout.entry : (i + 1) * layout.entry]
+                _value(entry, layout, size)
                 entries[struct.unpack(layout.order + "H", entry[:2])[0]] = entry
             tags = (_TILE_OFFSETS, _TILE_BYTES) if _TILE_OFFSETS in entries else (_STRIP_OFFSETS, _STRIP_BYTES)
             empty = np.empty(0, np.uint64)

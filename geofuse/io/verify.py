@@ -94,6 +94,8 @@ def _check_form(dataset: DatasetReader, spec: OutputSpec) -> None:
         raise OutputError(f"the file reads back as {found}; expected {expected}")
     if not dataset.transform.almost_equals(spec.transform, precision=1e-6):
         raise OutputError(f"this format does not keep the grid {tuple(spec.transform)[:6]}; write a COG")
+    if spec.crs and dataset.crs is None:
+        raise OutputError(f"this format does not keep the CRS {str(spec.crs)[:40]}; write a COG")
     storage = read_storage(dataset, header)
     if not (np.allclose(storage.scale, spec.scale, rtol=1e-9) and np.allclose(storage.offset, spec.offset, rtol=1e-9)):
         found_scale = f"{storage.scale[0]:.10g} and {storage.offset[0]:.10g}"

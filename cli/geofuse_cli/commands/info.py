@@ -88,7 +88,8 @@ def _range(values: tuple[float, ...]) -> str:
     known = [v for v in values if v == v]
     if not known:
         return "unknown"
-    rest = f", {len(values) - len(known)} bands unknown" if len(known) < len(values) else ""
+    unknown = len(values) - len(known)
+    rest = f", {unknown} band{'s' if unknown > 1 else ''} unknown" if unknown else ""
     return f"{min(known):.6g} to {max(known):.6g} nm{rest}"
 
 
