@@ -80,16 +80,14 @@ class Psf:
         path = Path(path)
         if not path.is_file():
             raise MissingFileError(f"PSF file {path} does not exist")
-        try:
-            if path.suffix.lower() == ".npy":
-                array = np.load(path, allow_pickle=False)
-            else:
-                array = np.loadtxt(path, delimiter="," if "," in path.read_text() else None, ndmin=2)
-        except (ValueError, OSError) as err:
-            raise InputError(f"PSF file {path} is not a table of numbers: {err}") from None
+        array = _read_table(path)
         if array.ndim != 2:
-            raise InputError(f"PSF file {path} holds {array.ndim} dimensions, expected 2")
-        return cls("kernel", kernel=tuple(tuple(float(v) for v in row) for row in array / array.sum()))
+            raise InputError(f"PSF file {path} holds {array.ndim} dimensions, expected 2: rows and columns of fine pixels")
+        total = array.sum()
+        if not (np.isfinite(array).all() and total > 0):
+            found = f"sum to {total:g}" if np.isfinite(total) else "are not all finite"
+            raise InputError(f"PSF file {path} holds weights that {found}; expected finite numbers with a positive sum")
+        return cls("kernel", kernel=tuple(tuple(float(v) for v in row) for row in array / total))
 
     @property
     def label(self) -> str:
@@ -139,6 +137,22 @@ class Psf:
             taps = np.exp(-0.5 * (offset / (self.fwhm * _SIGMA_PER_FWHM * ratio)) ** 2)
         taps = taps / taps.sum()
         return [(taps, taps)]
+
+
+def _read_table(path: Path) -> np.ndarray:
+    """Read a file's numbers as float64; ``.npy`` keeps its dimensions, a text table has two."""
+    try:
+        if path.suffix.lower() == ".npy":
+            array = np.load(path, allow_pickle=False)
+            if array.dtype.kind not in "iuf":
+                raise ValueError(f"its type is {array.dtype}")
+            return array.astype(float)
+        lines = [line.partition("#")[0] for line in path.read_text(encoding="utf-8-sig").splitlines()]  # -sig: spreadsheets' mark
+        if not any(line.strip() for line in lines):
+            raise ValueError("it is empty")
+        return np.loadtxt(lines, delimiter="," if any("," in line for line in lines) else None, ndmin=2)
+    except (ValueError, OSError, EOFError) as err:
+        raise InputError(f"PSF file {path} is not a table of numbers: {err}") from None
 
 
 def cubic(u: np.ndarray) -> np.ndarray:

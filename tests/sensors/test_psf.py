@@ -1,5 +1,6 @@
 """Point spread functions: sums, symmetry, widths, the round trip through tags, kernel files."""
 
+import io
 import json
 
 import numpy as np
@@ -10,6 +11,13 @@ from geofuse.sensors import Psf
 
 RATIOS = (2, 3, 4, 5, 10, 40)
 KINDS = ("bicubic", "box", "gaussian:0.5", "gaussian", "gaussian:1.7")
+
+
+def npy(array):
+    """The bytes of an .npy file."""
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
 
 
 def kernel_of(psf, ratio):
@@ -111,23 +119,37 @@ def test_a_kernel_that_is_separable_takes_one_term():
 @pytest.mark.parametrize(
     ("content", "name"),
     [
-        pytest.param(b"", "psf.npy", marks=pytest.mark.xfail(reason="psf.py: EOFError of an empty .npy escapes")),
+        (b"", "psf.npy"),
         (b"not numpy", "psf.npy"),
-        pytest.param(b"", "psf.csv", marks=pytest.mark.xfail(reason="psf.py: numpy warns before the error")),
+        (b"", "psf.csv"),
         (b"a,b\nc,d\n", "psf.csv"),
         (b"1,2\n3\n", "psf.csv"),
         (b"\xff\xfe\x00", "psf.txt"),
-        pytest.param(b"0,0\n0,0\n", "psf.csv", marks=pytest.mark.xfail(reason="psf.py: numpy warns before the error")),
+        (b"0,0\n0,0\n", "psf.csv"),
         (b"1,nan\n1,1\n", "psf.csv"),
-        pytest.param(b"-1,-1\n-1,-1\n", "psf.csv", marks=pytest.mark.xfail(reason="psf.py: a negative sum is accepted")),
+        (b"1,inf\n1,1\n", "psf.csv"),
+        (b" \n\n", "psf.txt"),
+        (b"# only a remark\n", "psf.txt"),
+        (npy(np.zeros((0, 3))), "psf.npy"),
+        (npy(np.ones(3)), "psf.npy"),
+        (npy(np.ones((2, 2), complex)), "psf.npy"),
+        (npy(np.array([["a", "b"]])), "psf.npy"),
+        (npy(np.ones((5, 5)))[:-8], "psf.npy"),
+        (b"-1,-1\n-1,-1\n", "psf.csv"),
     ],
 )
 @pytest.mark.filterwarnings("error")
 def test_a_kernel_file_that_holds_no_kernel_is_refused(tmp_path, content, name):
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=name) as caught:
         Psf.parse(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_table_from_a_spreadsheet_is_read(tmp_path):
+    (tmp_path / "psf.csv").write_bytes(b"\xef\xbb\xbf1,2,1\r\n2,4,2\r\n1,2,1\r\n")
+    np.testing.assert_allclose(Psf.parse(str(tmp_path / "psf.csv")).kernel, np.outer([1, 2, 1], [1, 2, 1]) / 16)
 
 
 def test_a_pickle_given_as_a_kernel_is_not_opened(tmp_path):
