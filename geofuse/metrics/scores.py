@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from geofuse.metrics.angle import sam_over
+from geofuse.metrics.correlation import scc_bands, scc_from
 from geofuse.metrics.masks import mean_where, valid_pixels
 from geofuse.metrics.pixelwise import (
     band_moments,
@@ -17,6 +18,7 @@ from geofuse.metrics.pixelwise import (
     psnr_global_from,
     rmse_from,
 )
+from geofuse.metrics.q2n import q2n_over
 from geofuse.metrics.windowed import ssim_bands, structured_bands, uiqi_bands
 
 
@@ -27,10 +29,11 @@ class Scores:
     Attributes
     ----------
     overall
-        ``psnr`` and ``psnr_global`` (dB), ``rmse`` (the reference's units), ``sam`` (degrees), ``ergas``, ``ssim``, ``uiqi``.
-        Never NaN but for ``ssim`` and ``uiqi`` where no whole window exists; ``psnr`` is ``inf`` where a band is exact.
+        ``psnr`` and ``psnr_global`` (dB), ``rmse`` (the reference's units), ``sam`` (degrees), ``ergas``, ``ssim``, ``uiqi``,
+        ``q2n``, ``scc``. Never NaN but for ``ssim``, ``uiqi`` and ``scc`` where no whole window exists; ``psnr`` is ``inf`` where a
+        band is exact.
     bands
-        ``psnr``, ``rmse``, ``ergas`` (the band's own term), ``ssim``, ``uiqi``, each (band,) float64.
+        ``psnr``, ``rmse``, ``ergas`` (the band's own term), ``ssim``, ``uiqi``, ``scc``, each (band,) float64.
     n_pixels
         The number of pixels that counted.
     """
@@ -63,12 +66,14 @@ def score(reference: np.ndarray, estimate: np.ndarray, ratio: float, mask: np.nd
     reference, estimate = np.asarray(reference), np.asarray(estimate)
     valid = valid_pixels(reference, estimate, mask)
     moments = band_moments(reference, estimate, valid)
+    correlation, detailed = scc_bands(reference, estimate, valid)
     bands = {
         "psnr": psnr_bands(moments),
         "rmse": np.sqrt(moments.mse),
         "ergas": ergas_bands(moments, ratio),
         "ssim": ssim_bands(reference, estimate, valid),
         "uiqi": uiqi_bands(reference, estimate, valid),
+        "scc": correlation,
     }
     structured = structured_bands(reference, valid)
     overall = {
@@ -79,15 +84,17 @@ def score(reference: np.ndarray, estimate: np.ndarray, ratio: float, mask: np.nd
         "ergas": ergas_from(moments, ratio),
         "ssim": mean_where(bands["ssim"], structured),
         "uiqi": mean_where(bands["uiqi"], structured),
+        "q2n": q2n_over(reference, estimate, valid),
+        "scc": scc_from(correlation, detailed),
     }
     return Scores(overall, bands, int(valid.sum()))
 
 
 def evaluate_arrays(reference: np.ndarray, estimate: np.ndarray, ratio: float, mask: np.ndarray | None = None) -> dict[str, float]:
-    """Return the overall scores of :func:`score`: psnr, psnr_global, rmse, sam, ergas, ssim, uiqi."""
+    """Return the overall scores of :func:`score`: psnr, psnr_global, rmse, sam, ergas, ssim, uiqi, q2n, scc."""
     return score(reference, estimate, ratio, mask).overall
 
 
 def per_band(reference: np.ndarray, estimate: np.ndarray, ratio: float, mask: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """Return the scores of each band of :func:`score`: psnr, rmse, ergas, ssim, uiqi, each (band,)."""
+    """Return the scores of each band of :func:`score`: psnr, rmse, ergas, ssim, uiqi, scc, each (band,)."""
     return score(reference, estimate, ratio, mask).bands

@@ -9,7 +9,7 @@ from geofuse import metrics
 from geofuse.errors import InputError, UsageError
 
 RATIO = 4
-NAMES = ("psnr", "psnr_global", "rmse", "sam", "ergas", "ssim", "uiqi")
+NAMES = ("psnr", "psnr_global", "rmse", "sam", "ergas", "ssim", "uiqi", "q2n", "scc")
 
 
 @pytest.fixture
@@ -113,6 +113,7 @@ def test_every_score_equals_its_formula(pair, holes, masked):
     expected["sam"] = oracle_sam(reference, estimate, keep)
     expected["ssim"] = oracle_ssim(reference, estimate, keep)
     expected["uiqi"] = oracle_uiqi(reference, estimate, keep)
+    expected |= {name: getattr(metrics, name)(reference, estimate, keep) for name in ("q2n", "scc")}  # theirs: test_q2n_and_scc.py
     assert tuple(found) == NAMES
     assert found == pytest.approx(expected, rel=1e-6)
 
