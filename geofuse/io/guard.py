@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ MAX_EXPANSION = 2000
 HARMLESS_BYTES = 2**30
 """Scenes up to this uncompressed size are not held to ``MAX_EXPANSION``: an image without content may compress without bound."""
 
+_OPENING = threading.Lock()  # warning filters belong to the process, not to the thread that changes them for a moment
 _REMOTE = re.compile(r"^([a-z][a-z0-9+.-]+://|/vsi|GTIFF_|<)", re.IGNORECASE)
 _FOREIGN = {
     b"<VRTDataset": "a VRT",
@@ -158,12 +160,13 @@ def opened(source: Source, *, check: bool = False) -> Iterator[DatasetReader]:
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-    with gdal_log.collected() as messages, warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    with gdal_log.collected() as messages:
         if check and source.driver == "GTiff":
             _check_tiff_complete(source)
         try:
-            dataset = rasterio.open(source.location, driver=source.driver, sharing=False)
+            with _OPENING, warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                dataset = rasterio.open(source.location, driver=source.driver, sharing=False)
         except RasterioError as error:
             reason = gdal_log.cause(error, messages)
             raise InputError(f"{source.path}: cannot be opened ({reason}); it may be damaged: copy it again") from None
