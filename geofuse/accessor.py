@@ -28,7 +28,7 @@ def _method_call(method: str) -> Callable[..., xr.DataArray]:
 def _scene_method_call(method: str) -> Callable[..., xr.DataArray]:
     """Make the accessor method of a hyperspectral scene for one fusion method."""
 
-    def fuse(self: SceneFusion, msi: xr.DataArray, *, srf: Any, preset: str | None = None, **options: Any) -> xr.DataArray:
+    def fuse(self: SceneFusion, msi: xr.DataArray, *, srf: Any = None, preset: str | None = None, **options: Any) -> xr.DataArray:
         return self.fuse(msi, method, srf=srf, preset=preset, **options)
 
     fuse.__name__ = method
@@ -60,7 +60,7 @@ class PairFusion:
         Parameters
         ----------
         method
-            Name of a method: ``argsdiff``, ``subspace``, ``bicubic``.
+            Name of a method, one of :data:`geofuse.methods.METHODS`.
         preset
             One of the method's presets; None takes its default for the device.
         tile, overlap
@@ -98,6 +98,10 @@ class PairFusion:
     argsdiff = _method_call("argsdiff")
     subspace = _method_call("subspace")
     bicubic = _method_call("bicubic")
+    gsa = _method_call("gsa")
+    sfim = _method_call("sfim")
+    glp = _method_call("glp")
+    brovey = _method_call("brovey")
 
 
 @xr.register_dataarray_accessor("fusion")
@@ -113,7 +117,7 @@ class SceneFusion:
         msi: xr.DataArray,
         method: str = "argsdiff",
         *,
-        srf: Any,
+        srf: Any = None,
         msi_bands: Any = None,
         min_coverage: float = 0.9,
         psf: Any = "auto",
@@ -144,3 +148,7 @@ class SceneFusion:
     argsdiff = _scene_method_call("argsdiff")
     subspace = _scene_method_call("subspace")
     bicubic = _scene_method_call("bicubic")
+    gsa = _scene_method_call("gsa")
+    sfim = _scene_method_call("sfim")
+    glp = _scene_method_call("glp")
+    brovey = _scene_method_call("brovey")

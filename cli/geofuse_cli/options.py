@@ -36,6 +36,13 @@ srf_option = click.option(
     help="Sensor that took the multispectral image ('geofuse srf list' names them), or a table: wavelength_nm, one column a band.",
 )
 
+pair_srf_option = click.option(
+    "--srf",
+    metavar="NAME|FILE.csv",
+    help="Sensor that took the multispectral image ('geofuse srf list' names them), or a table: wavelength_nm, one column a band. "
+    "One panchromatic band may go without: its response is then estimated from the images.",
+)
+
 msi_bands_option = click.option(
     "--msi-bands",
     type=NameList(),

@@ -14,6 +14,7 @@ import xarray as xr
 from geofuse.align.choose_psf import choose_psf
 from geofuse.align.grids import Grid, GridPlan, plan_grids
 from geofuse.align.orient import north_up
+from geofuse.align.pan import estimate_pan_response, refuse_unless_pan
 from geofuse.align.warp import source_window, warp
 from geofuse.errors import InputError
 from geofuse.scene import BandMetadata, band_metadata
@@ -25,6 +26,16 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 CHUNK = 512  # fine pixels
 MIN_COARSE_CHUNK = 64  # coarse pixels; keeps the number of pieces small at high ratios
+
+
+@dataclass(frozen=True)
+class _Sensed:
+    """What is known of the fine image's sensor: R (band_msi, band), its name, its source, and what to say about it."""
+
+    matrix: np.ndarray
+    title: str
+    source: str
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -44,7 +55,7 @@ def make_pair(
     hsi: xr.DataArray,
     msi: xr.DataArray,
     *,
-    srf: str | Path | SensorResponse,
+    srf: str | Path | SensorResponse | None,
     msi_bands: str | Sequence[str] | None = None,
     min_coverage: float = 0.9,
     psf: str | Psf = "auto",
@@ -59,7 +70,9 @@ def make_pair(
     hsi, msi
         Scenes (see :mod:`geofuse.scene`). The MSI is never resampled; the HSI is, once, where the grids do not nest.
     srf
-        Spectral response of the MSI's sensor: a name, the path of a CSV file, or a :class:`~geofuse.sensors.SensorResponse`.
+        Spectral response of the MSI's sensor: a name, the path of a CSV file, or a :class:`~geofuse.sensors.SensorResponse`. None
+        for an MSI of one panchromatic band: its response is estimated from the two images (:mod:`geofuse.align.pan`), for which
+        blocks of both are read, and the HSI needs no wavelengths.
     msi_bands
         Names of the sensor's bands, as a sequence or separated by commas: one for each band of the MSI in its order, or those to
         use; None to match by name, wavelength or order.
@@ -81,6 +94,8 @@ def make_pair(
     ------
     InputError
         If the scenes cannot be fused; the message says why and what to do.
+    UsageError
+        If there is no ``srf`` and the MSI has several bands.
     """
     hsi_name, msi_name = (_name(scene, kind) for scene, kind in ((hsi, "HSI"), (msi, "MSI")))
     _refuse_swapped_bands(hsi, msi)
@@ -88,27 +103,30 @@ def make_pair(
     msi, fine_grid, more = north_up(msi, msi_name)
     plan = plan_grids(coarse_grid, fine_grid)
     chosen_psf, psf_source = choose_psf(psf, hsi.attrs, plan.ratio)
-    response, match = _match(srf, msi, msi_bands)
-    coarse = _Part(_lazy(hsi), _with_wavelengths(band_metadata(hsi), wavelengths, hsi_name, response.title), _numbers(hsi))
+    match = _match(srf, msi, msi_bands, msi_name)
+    bands = _with_wavelengths(band_metadata(hsi), wavelengths, hsi_name)
+    if match:
+        _refuse_without_wavelengths(bands, hsi_name, match.response.title)
+    coarse = _Part(_lazy(hsi), bands, _numbers(hsi))
     coarse, coarse_notes = _coarse_part(coarse, coarse_grid, fine_grid, plan, hsi_name)
-    fine = _fine_part(_Part(_lazy(msi), band_metadata(msi), _numbers(msi)), match.msi_index, plan, msi_name)
-    matrix = _response_matrix(match.response, coarse.bands, min_coverage)
-    notes = [*notes, *more, *_plan_notes(plan, fine_grid), *coarse_notes, *match.notes, f"PSF: {chosen_psf.label} ({psf_source})"]
+    fine = _fine_part(_Part(_lazy(msi), band_metadata(msi), _numbers(msi)), match.msi_index if match else (0,), plan, msi_name)
+    sensed = _sensed(match, coarse, min_coverage) if match else _sensed_from_images(coarse, fine, chosen_psf, plan.ratio)
+    notes = [*notes, *more, *_plan_notes(plan, fine_grid), *coarse_notes, *sensed.notes, f"PSF: {chosen_psf.label} ({psf_source})"]
     for note in notes:
         _LOG.info(note)
     attrs = {
         "ratio": plan.ratio,
         "psf": chosen_psf.to_tag(),
         "psf_source": psf_source,
-        "srf": response.title,
-        "srf_source": response.source,
+        "srf": sensed.title,
+        "srf_source": sensed.source,
         **_window_attrs(plan, fine_grid),
         "notes": notes,
         "hsi_source": str(hsi.attrs.get("source", "")),
         "msi_source": str(msi.attrs.get("source", "")),
         **{key: value for key, value in hsi.attrs.items() if key.startswith("stored_")},
     }
-    return _dataset(coarse, fine, matrix, plan, fine_grid, attrs)
+    return _dataset(coarse, fine, sensed.matrix, plan, fine_grid, attrs)
 
 
 def _name(scene: xr.DataArray, kind: str) -> str:
@@ -135,38 +153,53 @@ def _refuse_swapped_bands(hsi: xr.DataArray, msi: xr.DataArray) -> None:
         raise InputError(f"the HSI has {n_hsi} bands and the MSI {n_msi}; they look swapped: give the hyperspectral image first")
 
 
-def _with_wavelengths(bands: BandMetadata, wavelengths: Sequence[float] | None, name: str, srf: str) -> BandMetadata:
-    """Put given wavelengths in place and refuse an HSI without."""
-    if wavelengths is not None:
-        given = np.asarray(wavelengths, float)
-        if given.shape != (len(bands),):
-            raise InputError(f"{given.size} wavelengths are given for {name}, which has {len(bands)} bands; give one a band, in nm")
-        bands = BandMetadata(given, bands.fwhm_nm, bands.good_band, bands.band_name)
+def _with_wavelengths(bands: BandMetadata, wavelengths: Sequence[float] | None, name: str) -> BandMetadata:
+    """Put given wavelengths in place of the HSI's own."""
+    if wavelengths is None:
+        return bands
+    given = np.asarray(wavelengths, float)
+    if given.shape != (len(bands),):
+        raise InputError(f"{given.size} wavelengths are given for {name}, which has {len(bands)} bands; give one a band, in nm")
+    return BandMetadata(given, bands.fwhm_nm, bands.good_band, bands.band_name)
+
+
+def _refuse_without_wavelengths(bands: BandMetadata, name: str, srf: str) -> None:
+    """Refuse an HSI whose wavelengths the response cannot be laid on."""
     known = np.isfinite(bands.wavelength_nm)
     if not known.all():
         found = "has no wavelengths" if not known.any() else f"has no wavelength for {_ranges(np.flatnonzero(~known) + 1)}"
         raise InputError(f"{name} {found}, and the response {srf} needs them; give them with --wavelengths file.csv")
-    return bands
 
 
 def _match(
-    srf: str | Path | SensorResponse, msi: xr.DataArray, msi_bands: str | Sequence[str] | None
-) -> tuple[SensorResponse, BandMatch]:
-    """Load the response and match its bands with the MSI's."""
+    srf: str | Path | SensorResponse | None, msi: xr.DataArray, msi_bands: str | Sequence[str] | None, name: str
+) -> BandMatch | None:
+    """Load the response and match its bands with the MSI's; None for one panchromatic band without a response."""
     from geofuse.sensors import SensorResponse, load_response, match_bands
 
+    if srf is None:
+        refuse_unless_pan(msi, msi_bands, name)
+        return None
     response = srf if isinstance(srf, SensorResponse) else load_response(srf)
     if isinstance(msi_bands, str):
         msi_bands = [name.strip() for name in msi_bands.split(",") if name.strip()]
     bands = band_metadata(msi)
-    return response, match_bands(response, bands.band_name, bands.wavelength_nm, len(bands), requested=msi_bands)
+    return match_bands(response, bands.band_name, bands.wavelength_nm, len(bands), requested=msi_bands)
 
 
-def _response_matrix(response: SensorResponse, bands: BandMetadata, min_coverage: float) -> np.ndarray:
-    """Response of every MSI band to every HSI band, (band_msi, band)."""
+def _sensed(match: BandMatch, coarse: _Part, min_coverage: float) -> _Sensed:
+    """Lay the matched response on the HSI's bands."""
     from geofuse.sensors import response_matrix
 
-    return response_matrix(response, bands.wavelength_nm, bands.fwhm_nm, bands.good_band, min_coverage=min_coverage)
+    response, bands = match.response, coarse.bands
+    matrix = response_matrix(response, bands.wavelength_nm, bands.fwhm_nm, bands.good_band, min_coverage=min_coverage)
+    return _Sensed(matrix, response.title, response.source, match.notes)
+
+
+def _sensed_from_images(coarse: _Part, fine: _Part, psf: Psf, ratio: int) -> _Sensed:
+    """Estimate the response of one panchromatic band from the two images."""
+    found = estimate_pan_response(coarse.values, fine.values, psf, ratio)
+    return _Sensed(found.matrix, "panchromatic band, response estimated", found.source, (found.note,))
 
 
 def _coarse_part(part: _Part, grid: Grid, fine_grid: Grid, plan: GridPlan, name: str) -> tuple[_Part, list[str]]:

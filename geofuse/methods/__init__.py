@@ -8,6 +8,10 @@ METHODS = Registry(
         "argsdiff": "geofuse.methods.argsdiff:ArgsDiff",
         "subspace": "geofuse.methods.subspace:Subspace",
         "bicubic": "geofuse.methods.bicubic:Bicubic",
+        "gsa": "geofuse.methods.gsa:Gsa",
+        "sfim": "geofuse.methods.sfim:Sfim",
+        "glp": "geofuse.methods.glp:Glp",
+        "brovey": "geofuse.methods.brovey:Brovey",
     },
 )
 

@@ -12,9 +12,9 @@ from geofuse_cli.options import (
     json_option,
     min_coverage_option,
     msi_bands_option,
+    pair_srf_option,
     psf_option,
     seed_option,
-    srf_option,
     wavelengths_option,
 )
 
@@ -23,7 +23,7 @@ from geofuse_cli.options import (
 @click.argument("hsi", type=click.Path(path_type=Path))
 @click.argument("msi", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Result; by default HSI-fused.tif beside the MSI.")
-@srf_option
+@pair_srf_option
 @click.option("--method", default="argsdiff", show_default=True, help="argsdiff, subspace (learns nothing) or bicubic (HSI alone).")
 @click.option("--preset", help="argsdiff: fast (default on the CPU), balanced (default on a GPU) or paper (30 000 training steps).")
 @msi_bands_option
@@ -43,7 +43,7 @@ def command(
     hsi: Path,
     msi: Path,
     output: Path | None,
-    srf: str,
+    srf: str | None,
     method: str,
     preset: str | None,
     msi_bands: tuple[str, ...] | None,
