@@ -26,7 +26,7 @@ COMMANDS = {
     "info": "Print size, grid, CRS, wavelengths, no data and scale of an image.",
     "srf": "List and show the spectral responses of known sensors.",
     "simulate": "Make a test pair from one image (Wald's protocol).",
-    "evaluate": "Measure a fused image against its reference.",
+    "evaluate": "Measure a fused image against its reference or its sources.",
     "doctor": "Check the installation: versions, data paths, devices, threads, memory.",
 }
 

@@ -1,4 +1,4 @@
-"""``geofuse evaluate``: scores of a fused image against its reference."""
+"""``geofuse evaluate``: scores of a fused image against its reference, or against the images it was made from."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ from pathlib import Path
 
 import click
 
-from geofuse_cli.options import json_option
+from geofuse_cli.options import json_option, msi_bands_option, psf_option, wavelengths_option
 
 
-@click.command("evaluate", short_help="Measure a fused image against its reference.")
+@click.command("evaluate", short_help="Measure a fused image against its reference or its sources.")
 @click.argument("fused", type=click.Path(path_type=Path))
-@click.option("--reference", required=True, type=click.Path(path_type=Path), metavar="FILE", help="What FUSED should equal.")
+@click.option("--reference", type=click.Path(path_type=Path), metavar="FILE", help="What FUSED should equal.")
+@click.option("--hsi", type=click.Path(path_type=Path), metavar="FILE", help="The coarse hyperspectral image FUSED was made from.")
+@click.option("--msi", type=click.Path(path_type=Path), metavar="FILE", help="The fine multispectral image FUSED was made from.")
+@click.option("--srf", metavar="NAME|FILE.csv", help="Sensor that took the MSI ('geofuse srf list' names them), or a table.")
+@psf_option("auto")
+@msi_bands_option
+@wavelengths_option
 @click.option(
     "--ratio",
     type=click.FloatRange(0.0, min_open=True),
@@ -19,18 +25,49 @@ from geofuse_cli.options import json_option
 )
 @json_option
 @click.option("--per-band", type=click.Path(path_type=Path), metavar="FILE.csv", help="Write the scores of each band as well.")
-def command(fused: Path, reference: Path, ratio: float | None, as_json: bool, per_band: Path | None) -> None:
-    """Measure a fused image against its reference.
+def command(
+    fused: Path,
+    reference: Path | None,
+    hsi: Path | None,
+    msi: Path | None,
+    srf: str | None,
+    psf: str,
+    msi_bands: tuple[str, ...] | None,
+    wavelengths: Path | None,
+    ratio: float | None,
+    as_json: bool,
+    per_band: Path | None,
+) -> None:
+    """Measure a fused image against its reference or its sources.
 
-    Prints psnr (dB, mean over bands), psnr_global, rmse (in the reference's units), sam (degrees), ergas, ssim and uiqi over the
-    pixels that have data in every band of both images. With --json, an infinite score is the string "inf" and one that is not
-    defined is null.
+    With --reference: psnr (dB, mean over bands), psnr_global, rmse (in the reference's units), sam (degrees), ergas, ssim, uiqi,
+    q2n and scc over the pixels that have data in every band of both images.
+
+    With --hsi and --msi, and --srf as for 'geofuse run': d_lambda, d_s, qnr, d_lambda_k and hqnr, and how far FUSED, made coarse
+    and seen by the MSI's bands, is from the two images (rms in their units, and in dB of their power). In the JSON these are under
+    "no_reference".
+
+    With --json, an infinite score is the string "inf" and one that is not defined is null.
     """
     import json
 
-    from geofuse.evaluate import evaluate
+    from geofuse.evaluate import evaluate, evaluate_without_reference
 
-    result = evaluate(fused, reference, ratio)
-    if per_band is not None:
-        result.write_csv(per_band)
-    click.echo(json.dumps(result.to_json()) if as_json else result.to_text())
+    if (hsi is None) != (msi is None) or (srf is not None and hsi is None):
+        raise click.UsageError("--hsi and --msi go together, and --srf with them; give both images")
+    if reference is None and hsi is None:
+        raise click.UsageError("nothing to measure against; give --reference FILE, or --hsi, --msi and --srf")
+    if reference is None and (per_band is not None or ratio is not None):
+        raise click.UsageError("--per-band and --ratio need --reference")
+    told, text = {}, []
+    if reference is not None:
+        result = evaluate(fused, reference, ratio)
+        if per_band is not None:
+            result.write_csv(per_band)
+        told |= result.to_json()
+        text.append(result.to_text())
+    if hsi is not None and msi is not None:
+        sources = evaluate_without_reference(fused, hsi, msi, srf=srf, psf=psf, msi_bands=msi_bands, wavelengths=wavelengths)
+        told["no_reference"] = sources.to_json()
+        text.append(sources.to_text())
+    click.echo(json.dumps(told) if as_json else "\n".join(text))

@@ -13,22 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geofuse.errors import InputError, OutputError, UsageError
+from geofuse.evaluate.tables import json_scores, score_lines
 from geofuse.metrics import score
 from geofuse.scene import BandMetadata, band_metadata
 
 if TYPE_CHECKING:
     import xarray as xr
 
-UNITS = {"psnr": "dB", "psnr_global": "dB", "rmse": "", "sam": "degrees", "ergas": "", "ssim": "", "uiqi": ""}
-MEANINGS = {
-    "psnr": "mean over bands, each with its own maximum",
-    "psnr_global": "one maximum and one mean square error for all bands",
-    "rmse": "in the reference's units",
-    "sam": "mean angle between spectra",
-    "ergas": "relative error, per cent over the ratio",
-    "ssim": "mean over bands, 11 x 11 Gaussian windows",
-    "uiqi": "mean over bands, 8 x 8 windows",
-}
 _WAVELENGTH_TOLERANCE_NM = 0.1
 _GRID_TOLERANCE_PIXELS = 0.02
 
@@ -66,11 +57,16 @@ class Evaluation:
 
         Infinite scores (psnr of an exact band) are the strings ``"inf"`` and ``"-inf"``; a score that is not defined is None.
         """
-        scores = {name: json_number(value) for name, value in self.scores.items()}
-        return {**scores, "ratio": self.ratio, "bands": len(self.band_name), "pixels": self.n_pixels, "notes": list(self.notes)}
+        return {
+            **json_scores(self.scores),
+            "ratio": self.ratio,
+            "bands": len(self.band_name),
+            "pixels": self.n_pixels,
+            "notes": list(self.notes),
+        }
 
     def to_csv(self) -> str:
-        """Return the scores of each band as CSV text: band, wavelength_nm, psnr, rmse, ergas, ssim, uiqi."""
+        """Return the scores of each band as CSV text: band, wavelength_nm, psnr, rmse, ergas, ssim, uiqi, scc."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["band", "wavelength_nm", *self.bands])
@@ -97,19 +93,9 @@ class Evaluation:
 
     def to_text(self) -> str:
         """Return the overall result as a table for the terminal."""
-        lines = []
-        for name, value in self.scores.items():
-            shown = "undefined" if math.isnan(value) else f"{value:.6g}"
-            lines.append(f"{name:<12} {shown:>12} {UNITS[name]:<8} {MEANINGS[name]}")
+        lines = score_lines(self.scores)
         lines.append(f"{len(self.band_name)} bands, {self.n_pixels} pixels, ratio {self.ratio:g}")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
-
-
-def json_number(value: float) -> float | str | None:
-    """Return a float as JSON can hold it: ``"inf"`` and ``"-inf"`` for infinities, None for NaN."""
-    if math.isnan(value):
-        return None
-    return value if math.isfinite(value) else str(value)
 
 
 def evaluate(fused: str | Path, reference: str | Path, ratio: float | None = None) -> Evaluation:
@@ -155,61 +141,78 @@ def evaluate_scenes(fused: xr.DataArray, reference: xr.DataArray, ratio: float |
 
 
 def common_part(fused: xr.DataArray, reference: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray, list[str]]:
-    """Crop two scenes to the pixels that they share.
+    """Crop two scenes to the pixels that they share; returns both and notes.
 
     Raises
     ------
     InputError
         If CRS, pixel size or rotation differ, the offset is not whole pixels, or they do not overlap.
     """
-    notes = _check_crs(fused, reference)
-    row, col = _offset(fused, reference)
-    (fh, fw), (rh, rw) = ((scene.sizes["y"], scene.sizes["x"]) for scene in (fused, reference))
+    (ours_y, ours_x), (theirs_y, theirs_x), notes = overlap(fused, reference, "reference")
+    return fused.isel(y=ours_y, x=ours_x), reference.isel(y=theirs_y, x=theirs_x), notes
+
+
+def overlap(fused: xr.DataArray, other: xr.DataArray, name: str) -> tuple[tuple[slice, slice], tuple[slice, slice], list[str]]:
+    """Find the pixels that a fused scene shares with another, which messages call the ``name``.
+
+    Returns
+    -------
+    Rows and columns in the fused scene, rows and columns in the other, and notes.
+
+    Raises
+    ------
+    InputError
+        As :func:`common_part`.
+    """
+    notes = _check_crs(fused, other, name)
+    row, col = _offset(fused, other, name)
+    (fh, fw), (oh, ow) = ((scene.sizes["y"], scene.sizes["x"]) for scene in (fused, other))
     top, left = max(row, 0), max(col, 0)
-    bottom, right = min(row + fh, rh), min(col + fw, rw)
+    bottom, right = min(row + fh, oh), min(col + fw, ow)
     if bottom <= top or right <= left:
-        raise InputError("the fused image and the reference do not overlap; check that they show the same place")
-    if (bottom - top, right - left) != (fh, fw) or (fh, fw) != (rh, rw):
-        notes.append(f"compared on the {bottom - top} x {right - left} pixels that both have, of {fh} x {fw} and {rh} x {rw}")
-    inside_fused = fused.isel(y=slice(top - row, bottom - row), x=slice(left - col, right - col))
-    return inside_fused, reference.isel(y=slice(top, bottom), x=slice(left, right)), notes
+        raise InputError(f"the fused image and the {name} do not overlap; check that they show the same place")
+    if (bottom - top, right - left) != (fh, fw) or (fh, fw) != (oh, ow):
+        notes.append(f"compared on the {bottom - top} x {right - left} pixels that both have, of {fh} x {fw} and {oh} x {ow}")
+    ours = (slice(top - row, bottom - row), slice(left - col, right - col))
+    return ours, (slice(top, bottom), slice(left, right)), notes
 
 
-def _check_crs(fused: xr.DataArray, reference: xr.DataArray) -> list[str]:
+def _check_crs(fused: xr.DataArray, other: xr.DataArray, name: str) -> list[str]:
     """Refuse two different CRSs; return a note where only one image has one."""
-    ours, theirs = fused.rio.crs, reference.rio.crs
+    ours, theirs = fused.rio.crs, other.rio.crs
     if ours and theirs and ours != theirs:
-        raise InputError(f"the fused image is in {ours.to_string()}, the reference in {theirs.to_string()}; warp one to the other")
+        raise InputError(f"the fused image is in {ours.to_string()}, the {name} in {theirs.to_string()}; warp one to the other")
     if bool(ours) != bool(theirs):
-        return [f"the {'reference' if ours else 'fused image'} has no CRS; taken to be that of the other"]
+        return [f"the {name if ours else 'fused image'} has no CRS; taken to be that of the other"]
     return []
 
 
-def _offset(fused: xr.DataArray, reference: xr.DataArray) -> tuple[int, int]:
-    """Return the row and column of the reference at which the fused image's first pixel lies."""
-    ours, theirs = (np.reshape(scene.rio.transform(), (3, 3)) for scene in (fused, reference))
-    step = np.linalg.solve(theirs, ours)  # fused pixels (column, row, 1) to reference pixels
-    extent = max(*fused.shape[1:], *reference.shape[1:])
+def _offset(fused: xr.DataArray, other: xr.DataArray, name: str) -> tuple[int, int]:
+    """Return the row and column of the other image at which the fused image's first pixel lies."""
+    ours, theirs = (np.reshape(scene.rio.transform(), (3, 3)) for scene in (fused, other))
+    step = np.linalg.solve(theirs, ours)  # fused pixels (column, row, 1) to the other's
+    extent = max(*fused.shape[1:], *other.shape[1:])
     if np.abs(step[:2, :2] - np.eye(2)).max() * extent > _GRID_TOLERANCE_PIXELS:
         sizes = ["{:g} x {:g}".format(*np.hypot(*t[:2, :2])) for t in (ours, theirs)]
         why = "rotation or axis direction differs" if sizes[0] == sizes[1] else f"pixels are {sizes[0]} against {sizes[1]}"
-        raise InputError(f"the fused image and the reference are not on the same grid: {why}; evaluate on the reference's grid")
+        raise InputError(f"the fused image and the {name} are not on the same grid: {why}; evaluate on the {name}'s grid")
     offset = np.round(step[1::-1, 2], 6) + 0.0  # without the sign of a zero
     whole = np.rint(offset)
     if np.abs(offset - whole).max() > _GRID_TOLERANCE_PIXELS:
         raise InputError(
-            f"the fused image and the reference are not on the same grid: offset by {offset[0]:.3f} rows and {offset[1]:.3f} "
-            "columns, which is not whole pixels; evaluate on the reference's grid"
+            f"the fused image and the {name} are not on the same grid: offset by {offset[0]:.3f} rows and {offset[1]:.3f} "
+            f"columns, which is not whole pixels; evaluate on the {name}'s grid"
         )
     return int(whole[0]), int(whole[1])
 
 
 def pair_bands(
-    fused: BandMetadata, reference: BandMetadata, fused_has: np.ndarray, reference_has: np.ndarray
+    fused: BandMetadata, reference: BandMetadata, fused_has: np.ndarray, reference_has: np.ndarray, name: str = "reference"
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Pair the bands that have data in both images; ``*_has`` tells which bands have any, (band,) bool.
 
-    Returns 0-based positions in the fused image and in the reference, in the reference's order, and notes.
+    Messages call the other image the ``name``. Returns 0-based positions in the fused image and in the reference, in the
+    reference's order, and notes.
 
     Raises
     ------
@@ -227,24 +230,23 @@ def pair_bands(
         partner = np.arange(len(ours))
     else:
         raise InputError(
-            f"the fused image has {len(ours)} bands with data, the reference {len(theirs)}, and there are no wavelengths to pair "
+            f"the fused image has {len(ours)} bands with data, the {name} {len(theirs)}, and there are no wavelengths to pair "
             "them by; give images with the same bands"
         )
     if (partner < 0).any():
         raise InputError(
-            f"the fused image lacks {_listing(reference, theirs[partner < 0])} of the reference, or has no data there; "
-            "evaluate against a reference with the same bands"
+            f"the fused image lacks {_listing(reference, theirs[partner < 0])} of the {name}, or has no data there; "
+            f"evaluate against a {name} with the same bands"
         )
     extra = np.setdiff1d(ours, ours[partner])
     blank = np.flatnonzero(~reference_has)
     known = _nearest_free(fused.wavelength_nm[extra], reference.wavelength_nm[blank]) >= 0 if by_wavelength else reference_has[:0]
     if by_wavelength and not known.all():
         raise InputError(
-            f"the reference lacks {_listing(fused, extra[~known])} of the fused image; "
-            "evaluate against a reference with the same bands"
+            f"the {name} lacks {_listing(fused, extra[~known])} of the fused image; evaluate against a {name} with the same bands"
         )
     if len(extra):
-        notes.append(f"left out {_listing(fused, extra)}, for which the reference has no data")
+        notes.append(f"left out {_listing(fused, extra)}, for which the {name} has no data")
     return ours[partner], theirs, notes
 
 
