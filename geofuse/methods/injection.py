@@ -26,6 +26,7 @@ INTERPOLATION_REACH = 2  # coarse pixels
 HALO = 6 * INTERPOLATION_REACH  # coarse pixels; half of it serves: the PSF's reach (2), the interpolation's, the gaps' filling
 _LEAST_SHARE = 0.5  # of the PSF's weight that must fall on data for H to be trusted
 _LEAST_PIXELS = 2
+_ROUNDING = 1e-6  # relative to a band's root mean square
 
 
 def to_fine(coarse: torch.Tensor, ratio: int) -> torch.Tensor:
@@ -102,13 +103,16 @@ def shared_pixels(model: SceneModel, samples: Sequence[TileData]) -> tuple[np.nd
 def regress(target: np.ndarray, source: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Fit target (m, n) ~ slope (m, k) source (k, n) + intercept (m,) by least squares.
 
-    Among equal fits the smallest slopes win.
+    Directions in which the sources do not vary, by more than rounding of 32-bit numbers, get no weight.
     """
     mean_target, mean_source = target.mean(axis=1), source.mean(axis=1)
-    centred = source - mean_source[:, None]
-    covariance = centred @ centred.T / centred.shape[1]
-    cross = centred @ (target - mean_target[:, None]).T / centred.shape[1]
-    slope = (np.linalg.pinv(covariance, rcond=1e-12, hermitian=True) @ cross).T
+    level = np.sqrt((source**2).mean(axis=1, keepdims=True)) + np.finfo(float).tiny
+    centred = (source - mean_source[:, None]) / level
+    variance, axes = np.linalg.eigh(centred @ centred.T / centred.shape[1])
+    varies = variance > _ROUNDING**2
+    variance, axes = variance[varies], axes[:, varies]
+    cross = (target - mean_target[:, None]) @ centred.T / centred.shape[1]
+    slope = cross @ (axes / variance @ axes.T) / level.T
     return slope, mean_target - slope @ mean_source
 
 
