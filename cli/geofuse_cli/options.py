@@ -29,6 +29,8 @@ class NameList(click.ParamType):
         return names
 
 
+image_path = click.Path()  # text as given: a pathlib.Path would fold the // of a URL, which then looks like a local file
+
 srf_option = click.option(
     "--srf",
     required=True,

@@ -20,11 +20,23 @@ if TYPE_CHECKING:
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 
 
+def check_dtype(dtype: str) -> None:
+    """Raise ``UsageError`` if an image cannot be stored as this type."""
+    if dtype not in DTYPES:
+        raise UsageError(f"output type {dtype!r}; expected one of {', '.join(DTYPES)}")
+
+
 def default_nodata(dtype: str) -> float:
     """Return the no-data value for a type when the input has none: NaN, else the end of the range farthest from zero's side.
 
     That is the lowest value of a signed type and the highest of an unsigned one, where reflectances hardly ever are.
+
+    Raises
+    ------
+    UsageError
+        If the type is unknown.
     """
+    check_dtype(dtype)
     if np.issubdtype(dtype, np.floating):
         return float("nan")
     limits = np.iinfo(dtype)
@@ -57,8 +69,7 @@ class OutputSpec:
 
     def __post_init__(self) -> None:
         """Check the fields against each other."""
-        if self.dtype not in DTYPES:
-            raise UsageError(f"output type {self.dtype!r}; expected one of {', '.join(DTYPES)}")
+        check_dtype(self.dtype)
         if min(self.height, self.width, len(self.bands)) < 1:
             raise UsageError(f"output of {len(self.bands)} bands, {self.height} x {self.width} pixels; expected one or more")
         if not (np.isfinite(self.scale) and self.scale != 0 and np.isfinite(self.offset)):

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from geofuse_cli.options import json_option, msi_bands_option, psf_option, wavelengths_option
+from geofuse_cli.options import image_path, json_option, msi_bands_option, psf_option, wavelengths_option
 
 
 @click.command("evaluate", short_help="Measure a fused image against its reference or its sources.")
-@click.argument("fused", type=click.Path(path_type=Path))
-@click.option("--reference", type=click.Path(path_type=Path), metavar="FILE", help="What FUSED should equal.")
-@click.option("--hsi", type=click.Path(path_type=Path), metavar="FILE", help="The coarse hyperspectral image FUSED was made from.")
-@click.option("--msi", type=click.Path(path_type=Path), metavar="FILE", help="The fine multispectral image FUSED was made from.")
+@click.argument("fused", type=image_path)
+@click.option("--reference", type=image_path, metavar="FILE", help="What FUSED should equal.")
+@click.option("--hsi", type=image_path, metavar="FILE", help="The coarse hyperspectral image FUSED was made from.")
+@click.option("--msi", type=image_path, metavar="FILE", help="The fine multispectral image FUSED was made from.")
 @click.option("--srf", metavar="NAME|FILE.csv", help="Sensor that took the MSI ('geofuse srf list' names them), or a table.")
 @psf_option("auto")
 @msi_bands_option
@@ -26,10 +26,10 @@ from geofuse_cli.options import json_option, msi_bands_option, psf_option, wavel
 @json_option
 @click.option("--per-band", type=click.Path(path_type=Path), metavar="FILE.csv", help="Write the scores of each band as well.")
 def command(
-    fused: Path,
-    reference: Path | None,
-    hsi: Path | None,
-    msi: Path | None,
+    fused: str,
+    reference: str | None,
+    hsi: str | None,
+    msi: str | None,
     srf: str | None,
     psf: str,
     msi_bands: tuple[str, ...] | None,
@@ -59,6 +59,8 @@ def command(
         raise click.UsageError("nothing to measure against; give --reference FILE, or --hsi, --msi and --srf")
     if reference is None and (per_band is not None or ratio is not None):
         raise click.UsageError("--per-band and --ratio need --reference")
+    if per_band is not None and per_band.resolve() in [Path(image).resolve() for image in (fused, reference, hsi, msi) if image]:
+        raise click.UsageError(f"--per-band {per_band} would be written over an image; choose another name")
     told, text = {}, []
     if reference is not None:
         result = evaluate(fused, reference, ratio)

@@ -9,6 +9,7 @@ import click
 
 from geofuse_cli.options import (
     device_option,
+    image_path,
     json_option,
     min_coverage_option,
     msi_bands_option,
@@ -20,8 +21,8 @@ from geofuse_cli.options import (
 
 
 @click.command(name="run")
-@click.argument("hsi", type=click.Path(path_type=Path))
-@click.argument("msi", type=click.Path(path_type=Path))
+@click.argument("hsi", type=image_path)
+@click.argument("msi", type=image_path)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Result; by default HSI-fused.tif beside the MSI.")
 @pair_srf_option
 @click.option("--method", default="argsdiff", show_default=True, help="argsdiff, subspace (learns nothing) or bicubic (HSI alone).")
@@ -34,14 +35,18 @@ from geofuse_cli.options import (
 @click.option("--overlap", type=click.IntRange(0), help="Halo of a tile in fine pixels; by default what the method needs.")
 @click.option("--driver", type=click.Choice(["COG", "GTiff", "ENVI"], case_sensitive=False), default="COG", show_default=True)
 @click.option("--dtype", help="Stored type, such as float32 or int16; by default the HSI's own, with its scale.")
-@click.option("--scale", type=float, help="value = stored * scale; by default the HSI's own, or 1 with another --dtype.")
+@click.option(
+    "--scale",
+    type=click.FloatRange(0.0, min_open=True),
+    help="value = stored * scale; by default the HSI's own, or 1 with another --dtype.",
+)
 @click.option("--allow-remote", is_flag=True, help="Accept URLs, /vsi paths and VRT files as input.")
 @seed_option
 @device_option
 @json_option
 def command(
-    hsi: Path,
-    msi: Path,
+    hsi: str,
+    msi: str,
     output: Path | None,
     srf: str | None,
     method: str,
@@ -68,7 +73,7 @@ def command(
     from geofuse.pipeline import FusionSettings, OutputOptions, PairOptions, run
     from geofuse_cli.progress import Reporter
 
-    output = output or msi.with_name(f"{hsi.stem}-fused.tif")
+    output = output or Path(msi).with_name(f"{Path(hsi).stem}-fused.tif")
     pair = PairOptions(srf, msi_bands, min_coverage, psf, wavelengths, allow_remote)
     settings = FusionSettings(method, preset, {}, tile, overlap, seed, device)
     with Reporter() as reporter:

@@ -8,6 +8,7 @@ import click
 
 from geofuse_cli.options import (
     NameList,
+    image_path,
     json_option,
     min_coverage_option,
     psf_option,
@@ -18,7 +19,7 @@ from geofuse_cli.options import (
 
 
 @click.command("simulate", short_help="Make a test pair from one image (Wald's protocol).")
-@click.argument("scene", type=click.Path(path_type=Path))
+@click.argument("scene", type=image_path)
 @srf_option
 @click.option("--ratio", type=click.IntRange(2, 40), default=4, show_default=True, help="Fine pixels a coarse pixel, along a side.")
 @click.option(
@@ -47,7 +48,7 @@ from geofuse_cli.options import (
     "-o", "--output", "out_dir", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder for the files."
 )
 def command(
-    scene: Path,
+    scene: str,
     srf: str,
     ratio: int,
     snr: float,
