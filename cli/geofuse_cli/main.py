@@ -1,6 +1,7 @@
 """Where the command line starts: finds the command, sets up logging, turns errors into one line and an exit code.
 
-Exit codes: 0 done, 1 internal error, 2 bad usage or bad input, 130 interrupted, 141 the reader of stdout went away.
+Exit codes: 0 done, 1 internal error, 2 bad usage or bad input, 3 some runs of several failed, 130 interrupted, 141 the reader of
+stdout went away.
 
 Nothing here imports geofuse, xarray or torch before a command is run, so that ``geofuse --help`` answers at once.
 """
@@ -27,6 +28,8 @@ COMMANDS = {
     "srf": "List and show the spectral responses of known sensors.",
     "simulate": "Make a test pair from one image (Wald's protocol).",
     "evaluate": "Measure a fused image against its reference or its sources.",
+    "benchmark": "Compare methods on the same inputs: scores, seconds, memory.",
+    "report": "Write a page that shows a fused image, its inputs and its errors.",
     "doctor": "Check the installation: versions, data paths, devices, threads, memory.",
 }
 

@@ -58,3 +58,8 @@ def use_threads() -> int:
     if torch.get_num_threads() != count:
         torch.set_num_threads(count)
     return count
+
+
+def peak_device_memory_bytes(device: str) -> int:
+    """Return the most memory that torch has held on a GPU so far in this process, in bytes; 0 for the CPU."""
+    return torch.cuda.max_memory_allocated(device) if device.startswith("cuda") else 0
