@@ -60,7 +60,7 @@ def fuse(name, model, tile, learn_from=None):
 
 def mosaic(name, model, tile, tile_size):
     """Fuse the scene through the pipeline in tiles."""
-    (n_bands, h, w), (n_msi, height, width) = tile.hsi.shape, tile.msi.shape
+    n_bands, (height, width) = len(tile.hsi), tile.msi.shape[1:]
     pair = xr.Dataset(
         {
             "hsi": (("band", "y_hsi", "x_hsi"), da.from_array(tile.hsi)),

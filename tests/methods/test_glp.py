@@ -30,8 +30,7 @@ def test_it_is_the_papers_formula(scenes):
 
 
 def test_a_scene_that_the_msi_determines_is_found_but_for_interpolation(scenes):
-    mixed = np.einsum("kc,chw->khw", np.random.default_rng(2).uniform(0.1, 1, (12, 3)), scenes.landscape(n_bands=3)).astype(
-        np.float32
-    )
+    mixing = np.random.default_rng(2).uniform(0.1, 1, (12, 3)).astype(np.float32)
+    mixed = np.einsum("kc,chw->khw", mixing, scenes.landscape(n_bands=3))
     model, tile = scenes.observe(mixed, 4)
     assert scenes.psnr(mixed, scenes.fuse("glp", model, tile)) > 40
