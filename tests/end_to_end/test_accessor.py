@@ -1,0 +1,110 @@
+"""``.fusion`` on a pair and on a scene: lazy, georeferenced, and the same values as the file that ``geofuse run`` writes."""
+
+import dask
+import numpy as np
+import pytest
+
+import geofuse
+from geofuse.errors import InputError, UnknownNameError, UsageError
+
+
+def open_pair(job):
+    return geofuse.open_pair(job.hsi_path, job.msi_path, srf=job.camera, psf="box")
+
+
+@pytest.mark.parametrize("method", ["subspace", "bicubic"])
+@pytest.mark.parametrize("tile", [512, 32])
+def test_the_accessors_result_is_the_files(job, fuse, method, tile):
+    job.hsi[:, 3, 4] = job.msi[:, 50:, 70:] = np.nan
+    expected = fuse(job.write(), "--dtype", "float32", "--tile", tile, method=method)
+    found = getattr(open_pair(job).fusion, method)(tile=tile)
+    np.testing.assert_allclose(found.values, expected.stored, rtol=2e-5, atol=1e-6)
+    assert found.rio.transform() == expected.profile["transform"] and found.rio.crs == expected.profile["crs"]
+
+
+def test_the_result_is_a_lazy_scene_with_the_hsis_bands_on_the_msis_grid(job, make):
+    pair = open_pair(job)
+    fused = pair.fusion.subspace(tile=32)
+    assert dask.is_dask_collection(fused.data) and len(fused.chunks[1]) == 2 and fused.dtype == np.float32
+    assert fused.dims == ("band", "y", "x") and fused.shape == (41, 64, 80)
+    np.testing.assert_allclose(fused.wavelength, make.NM, atol=1e-3)
+    np.testing.assert_allclose(fused.fwhm, 11.23)
+    assert fused.rio.crs.to_epsg() == 32633 and fused.rio.transform() == make.north_up(make.FINE_M)
+    np.testing.assert_array_equal(fused.x, pair.x)
+    np.testing.assert_array_equal(fused.y, pair.y)
+
+
+def test_nothing_is_computed_before_a_value_is_asked_for_and_only_the_tiles_it_needs(job, monkeypatch):
+    from geofuse.pipeline import Fusion
+
+    learnt, tiles = [], []
+    fit, fuse = Fusion.fit, Fusion.fuse
+    monkeypatch.setattr(Fusion, "fit", lambda self, *a: (learnt.append(1), fit(self, *a))[1])
+    monkeypatch.setattr(Fusion, "fuse", lambda self, tile, *a: (tiles.append(tile.index), fuse(self, tile, *a))[1])
+    fused = open_pair(job).fusion.subspace(tile=16)
+    assert not learnt and not tiles
+    fused[:, :4, :4].compute()
+    assert learnt == [1] and set(tiles) <= {0, 1, 5, 6}
+    fused.compute()
+    assert len(set(tiles)) == 20
+
+
+def test_a_scene_has_the_same_methods_as_a_pair(job):
+    hsi, msi = geofuse.open_scene(job.hsi_path), geofuse.open_scene(job.msi_path)
+    found = hsi.fusion.subspace(msi, srf=job.camera, psf="box")
+    np.testing.assert_array_equal(found.values, open_pair(job).fusion.subspace().values)
+    assert hsi.fusion.bicubic(msi, srf=job.camera, msi_bands="blue,green,red,nir").shape == found.shape
+
+
+def test_argsdiff_runs_from_the_accessor_with_its_own_options(job, psnr):
+    quick = {"spatial_steps": 12, "spectral_steps": 12, "width": 8, "symmetries": 1}
+    fused = open_pair(job).fusion.argsdiff(**quick)
+    assert psnr(job.truth, fused.values) > psnr(job.truth, open_pair(job).fusion.bicubic().values)
+
+
+def test_a_pair_from_arrays_alone_is_fused(job, make, psnr):
+    import dask.array as da
+
+    from geofuse.scene import BandMetadata
+
+    unknown = BandMetadata.unknown(4)
+    bands = BandMetadata(make.NM, make.FWHM, np.ones(41, bool), tuple(f"b{i}" for i in range(41)))
+    hsi = geofuse.make_scene(da.from_array(job.hsi), bands, make.north_up(30.0), make.CRS)
+    msi = geofuse.make_scene(da.from_array(job.msi), unknown, make.north_up(7.5), make.CRS)
+    fused = hsi.fusion.subspace(msi, srf=job.camera, psf=geofuse.Psf("box"))
+    assert psnr(job.truth, fused.values) > 30
+
+
+def test_a_fused_scene_survives_selection_and_a_trip_through_a_file(job, tmp_path):
+    from geofuse.io import open_scene, write_scene
+
+    fused = open_pair(job).fusion.subspace()
+    part = fused.isel(band=slice(3, 8))
+    write_scene(part, tmp_path / "part.tif", dtype="float32")
+    back = open_scene(tmp_path / "part.tif")
+    np.testing.assert_array_equal(back.values, part.values)
+    np.testing.assert_allclose(back.wavelength, part.wavelength, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"preset": "fast"}, UsageError, "no preset 'fast'"),
+        ({"rnk": 3}, UsageError, "no option 'rnk'"),
+        ({"device": "abacus"}, UsageError, "unknown device"),
+        ({"tile": -4}, UsageError, "tile"),
+    ],
+)
+def test_wrong_options_are_refused_at_the_call(job, options, error, words):
+    with pytest.raises(error, match=words):
+        open_pair(job).fusion.subspace(**options)
+
+
+def test_an_unknown_method_is_refused(job):
+    with pytest.raises(UnknownNameError, match="did you mean subspace"):
+        open_pair(job).fusion.fuse("subspac")
+
+
+def test_a_dataset_that_is_no_pair_is_refused(job):
+    with pytest.raises(InputError, match="geofuse.open_pair"):
+        open_pair(job).drop_vars("response").fusion.subspace()
