@@ -102,6 +102,8 @@ class PairFusion:
     sfim = _method_call("sfim")
     glp = _method_call("glp")
     brovey = _method_call("brovey")
+    miae = _method_call("miae")
+    spectralift = _method_call("spectralift")
 
 
 @xr.register_dataarray_accessor("fusion")
@@ -152,3 +154,5 @@ class SceneFusion:
     sfim = _scene_method_call("sfim")
     glp = _scene_method_call("glp")
     brovey = _scene_method_call("brovey")
+    miae = _scene_method_call("miae")
+    spectralift = _scene_method_call("spectralift")

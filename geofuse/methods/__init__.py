@@ -12,6 +12,8 @@ METHODS = Registry(
         "sfim": "geofuse.methods.sfim:Sfim",
         "glp": "geofuse.methods.glp:Glp",
         "brovey": "geofuse.methods.brovey:Brovey",
+        "miae": "geofuse.methods.miae:Miae",
+        "spectralift": "geofuse.methods.spectralift:SpectraLift",
     },
 )
 
