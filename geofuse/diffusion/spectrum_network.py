@@ -1,0 +1,41 @@
+"""The spectral network of the fast presets: spectra of the HSI in noise units, at the level of a basis vector."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu
+
+_POSITION_CHANNELS = 4
+
+
+class SpectrumNetwork(nn.Module):
+    """A small convolutional network along the bands that estimates a clean spectrum from one with unit noise in every band.
+
+    Parameters
+    ----------
+    n_bands
+        C. Each band has a few learnt numbers of its own beside its value, so that gaps and absorption bands have a place.
+    width, depth, kernel
+        Channels, residual convolutions and their length in bands (odd).
+    """
+
+    def __init__(self, n_bands: int, width: int = 24, depth: int = 3, kernel: int = 9) -> None:
+        """Build the layers; the last starts at zero, so that the network starts as the identity."""
+        super().__init__()
+        self.position = nn.Parameter(0.5 * torch.randn(1, _POSITION_CHANNELS, n_bands))
+        half = kernel // 2
+        self.first = nn.Conv1d(2 + _POSITION_CHANNELS, width, kernel, padding=half)
+        self.body = nn.ModuleList([nn.Conv1d(width, width, kernel, padding=half) for _ in range(depth)])
+        self.last = nn.Conv1d(width, 1, kernel, padding=half)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, state: Tensor, strength: Tensor) -> Tensor:
+        """Estimate clean spectra (B, C) from states with unit noise; ``strength`` (B,) is each state's root mean square."""
+        scaled = (state / strength[:, None])[:, None]
+        tone = torch.log(strength)[:, None, None].expand_as(scaled)
+        hidden = gelu(self.first(torch.cat([scaled, tone, self.position.expand(len(state), -1, -1)], dim=1)))
+        for layer in self.body:
+            hidden = hidden + gelu(layer(hidden))
+        return state - self.last(hidden)[:, 0]

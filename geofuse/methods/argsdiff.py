@@ -1,0 +1,225 @@
+"""ARGS-Diff: self-learning, adaptive residual guided subspace diffusion (Zhu et al., CVPR 2025).
+
+``--preset paper`` is the paper's algorithm (:mod:`argsdiff_paper`). The presets ``fast`` and ``balanced`` keep its parts, a spectral
+and a spatial diffusion model learnt from the two images and a reverse process guided by both residuals, and change what made it
+slow:
+
+* The reverse process starts from the learning-free pilot (:mod:`subspace`) at the level of its known error instead of from pure
+  noise: in coordinates with unit noise the observed MSI itself is a diffusion state (:mod:`geofuse.diffusion.ambient`), and two levels
+  are left to go. Starting higher was measured and loses (docs/experiments.md).
+* The networks learn from the noisy images without taking noise for texture, the spatial one along the very reverse process that will
+  use it, so a few hundred steps of small networks suffice.
+* Components are aligned with both images by an exact solve in place of one gradient step: with A's visible part from the spatial
+  network and E from the spectral one, the rest of A follows from local regression and the penalised least-squares problem, whose
+  weights are the errors that the networks are estimated to make.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from geofuse.diffusion.ambient import PROBE_STEP, draw, residual_weight, reverse_step
+from geofuse.diffusion.options import PaperOptions
+from geofuse.diffusion.random_streams import stream
+from geofuse.diffusion.self_learning import (
+    LearningOptions,
+    TextureSampler,
+    symmetry,
+    teach_spectrum,
+    teach_texture,
+    undo_symmetry,
+    unit_noise_denoiser,
+)
+from geofuse.diffusion.spectrum_network import SpectrumNetwork
+from geofuse.diffusion.texture_network import TextureNetwork
+from geofuse.methods.argsdiff_paper import PaperArgsDiff
+from geofuse.methods.base import Report, SceneModel, TileData
+from geofuse.methods.device import use_threads
+from geofuse.methods.spectral_basis import SpectralBasis
+from geofuse.methods.subspace import Subspace, SubspaceOptions, TileProblem
+
+_TEXTURE, _SPECTRUM, _PROBE = range(10, 13)  # purposes of random streams; the paper preset has 0 to 4
+_LEAST_ERROR = 0.02  # of a component's estimate, in units of the MSI's noise variance
+
+
+@dataclass(frozen=True)
+class FastOptions:
+    """Options of the presets ``fast`` and ``balanced``.
+
+    Attributes
+    ----------
+    rank
+        Dimension d of the spectral subspace; by default found from the noise.
+    spatial_steps, spectral_steps
+        Optimiser steps of the two networks; 0 leaves a component as the pilot has it.
+    width, depth
+        Channels and inner convolutions of the spatial network.
+    patch, batch
+        Side in pixels and number of the patches of one step.
+    reverse_levels
+        Levels of the reverse process in units of the MSI's noise, falling from 1, where the observed MSI stands.
+    symmetries
+        Over how many symmetries of the square the spatial network's estimates are averaged, 1 to 8.
+    """
+
+    rank: int | None = None
+    spatial_steps: int = 300
+    spectral_steps: int = 300
+    width: int = 32
+    depth: int = 4
+    patch: int = 64
+    batch: int = 1
+    reverse_levels: tuple[float, ...] = (1.0, 0.5)
+    symmetries: int = 8
+
+
+class ArgsDiff:
+    """ARGS-Diff in its presets; see the module's text."""
+
+    Options = FastOptions
+    presets = {"fast": FastOptions(), "balanced": FastOptions(spatial_steps=1500, width=48, batch=4), "paper": PaperOptions()}
+
+    def __new__(cls, options: FastOptions | PaperOptions | None = None) -> ArgsDiff | PaperArgsDiff:
+        """Make the implementation that the options are for."""
+        return PaperArgsDiff(options) if isinstance(options, PaperOptions) else super().__new__(cls)
+
+    def __init__(self, options: FastOptions | None = None) -> None:
+        """Take the options; nothing is computed before :meth:`fit`."""
+        self.options = options or FastOptions()
+        self.pilot = Subspace(SubspaceOptions(self.options.rank))
+
+    @staticmethod
+    def default_preset(device: str) -> str:
+        """Return ``balanced`` on a GPU and ``fast`` on the CPU."""
+        return "balanced" if device.startswith("cuda") else "fast"
+
+    @property
+    def halo(self) -> int:
+        """Coarse pixels that a tile needs beyond its core: the pilot's and, within it, the spatial network's reach."""
+        return self.pilot.halo
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of learnt parameters of the two networks, after :meth:`fit`."""
+        return sum(p.numel() for network in (self.texture, self.spectrum) for p in network.parameters())
+
+    def fit(self, model: SceneModel, samples: Sequence[TileData], report: Report) -> None:
+        """Fit the pilot, learn the spectral component and rebuild the pilot on it, learn the spatial component.
+
+        Raises
+        ------
+        InputError
+            If the samples hold too few pixels with data.
+        """
+        use_threads()
+        self.model = model
+        self.pilot.fit(model, samples, report)
+        basis = self._learn_spectral_component(samples, report)
+        self.pilot.adopt(basis, self.pilot.state.view, samples)
+        self._learn_spatial_component(samples, report)
+
+    def fuse(self, tile: TileData, report: Report) -> np.ndarray:
+        """Return the fused tile (C, H, W) float32 in the HSI's units."""
+        use_threads()
+        with torch.no_grad():
+            return self.pilot.to_image(self._reverse(self.pilot.prepare(tile), report))
+
+    def _learn_spectral_component(self, samples: Sequence[TileData], report: Report) -> SpectralBasis:
+        """Learn the distribution of spectra and take the noise out of the pilot's basis vectors with it."""
+        options, basis = self.options, self.pilot.state.basis
+        spectra = np.concatenate([s.hsi[:, s.hsi_valid] for s in samples], axis=1)
+        whitened = (spectra - basis.mean[:, None]) / basis.noise[:, None]
+        variance, directions = np.linalg.eigh(whitened @ whitened.T / whitened.shape[1])
+        variance, directions = (self._tensor(np.ascontiguousarray(a)) for a in (variance[::-1], directions[:, ::-1]))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(torch.randint(2**31, (1,), generator=stream(self.model.seed, _SPECTRUM))))
+            self.spectrum = SpectrumNetwork(len(basis.mean), width=16, depth=2).to(self.model.device)
+        learning = LearningOptions(options.spectral_steps, 5e-3, 32)
+        teach_spectrum(self.spectrum, variance.clamp(min=0), directions, learning, stream(self.model.seed, _SPECTRUM), report)
+        with torch.no_grad():
+            return self._cleaned_basis(basis, whitened.shape[1], variance[: basis.rank])
+
+    def _cleaned_basis(self, basis: SpectralBasis, n_spectra: int, variance: torch.Tensor) -> SpectralBasis:
+        """Estimate clean basis vectors: scaled by their singular values they carry unit noise, the spectral network's level 1."""
+        scaled = self._tensor(basis.directions.T) * (n_spectra * variance).sqrt()[:, None]
+        estimate = unit_noise_denoiser(self.spectrum)(scaled, torch.ones(len(scaled), device=scaled.device))
+        orthonormal, triangle = np.linalg.qr(estimate.cpu().numpy().T.astype(np.float64))
+        return replace(basis, directions=orthonormal * np.sign(np.diag(triangle)))
+
+    def _learn_spatial_component(self, samples: Sequence[TileData], report: Report) -> None:
+        """Learn the distribution of the MSI's components, then estimate how well the network does."""
+        options = self.options
+        problems = [self.pilot.prepare(s) for s in samples]
+        sampler = TextureSampler([p.data.fine for p in problems], [p.data.fine_weight for p in problems], options.patch)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(torch.randint(2**31, (1,), generator=stream(self.model.seed, _TEXTURE))))
+            spread = self._tensor(self.pilot.state.view.spread)
+            self.texture = TextureNetwork(spread, options.width, options.depth).to(
+                self.model.device, memory_format=torch.channels_last
+            )
+        learning = LearningOptions(options.spatial_steps, 1e-2, options.batch)
+        teach_texture(self.texture, sampler, options.reverse_levels, learning, stream(self.model.seed, _TEXTURE), report)
+        self._calibrate(problems)
+
+    @torch.no_grad()
+    def _calibrate(self, problems: Sequence[TileProblem]) -> None:
+        """Estimate, by component, the network's error variance and how much of the MSI's residual to add back."""
+        generator = stream(self.model.seed, _PROBE)
+        power, divergence, count = 0.0, 0.0, 0.0
+        for problem in problems:
+            observed, mask = problem.data.fine, problem.data.fine_weight
+            probe = draw(observed, generator)
+            estimate = self._unguided(observed)
+            moved = self._unguided(observed + PROBE_STEP * probe)
+            power = power + ((estimate - observed) ** 2 * mask).sum(dim=(1, 2))
+            divergence = divergence + (probe * (moved - estimate) / PROBE_STEP * mask).sum(dim=(1, 2))
+            count = count + mask.sum()
+        power, divergence = power / count, divergence / count
+        self.residual_weight = residual_weight(power, divergence)
+        keep = 1.0 - self.residual_weight
+        error = keep**2 * power - 1.0 + 2.0 * (keep * divergence + self.residual_weight)
+        self.error = error.clamp(_LEAST_ERROR, 1.0)
+
+    def _reverse(self, problem: TileProblem, report: Report) -> torch.Tensor:
+        """Run the reverse process on a tile and return its coefficients (d, H, W)."""
+        levels, data = self.options.reverse_levels, problem.data
+        state = data.fine
+        for step, level in enumerate(levels):
+            estimate = self._estimate(state, level)
+            estimate = estimate + self.residual_weight[:, None, None] * (data.fine - estimate)
+            coefficients = self._align(problem, estimate)
+            if step + 1 < len(levels):
+                aligned = torch.einsum("cd,dhw->chw", data.mixing, coefficients)
+                state = reverse_step(state, aligned, level, levels[step + 1])
+            report("reverse diffusion", step + 1, len(levels))
+        return coefficients
+
+    def _unguided(self, observed: torch.Tensor) -> torch.Tensor:
+        """Run the reverse process on the spatial component alone and return its last estimate."""
+        levels, state = self.options.reverse_levels, observed
+        for step, level in enumerate(levels):
+            estimate = self._estimate(state, level)
+            if step + 1 < len(levels):
+                state = reverse_step(state, estimate, level, levels[step + 1])
+        return estimate
+
+    def _align(self, problem: TileProblem, visible: torch.Tensor) -> torch.Tensor:
+        """Find the coefficients that agree with the estimate of what the MSI sees, the HSI and the local regression."""
+        data = replace(problem.data, fine=visible, fine_noise=self.error.sqrt())
+        return self.pilot.solve(replace(problem, data=data))
+
+    def _estimate(self, state: torch.Tensor, level: float) -> torch.Tensor:
+        """Estimate the clean components (c, H, W) of a state, averaged over symmetries."""
+        levels = torch.tensor([level], device=state.device)
+        total = torch.zeros_like(state)
+        for index in range(self.options.symmetries):
+            turned = symmetry(state, index)[None].contiguous(memory_format=torch.channels_last)
+            total += undo_symmetry(self.texture(turned, levels)[0], index)
+        return total / self.options.symmetries
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        return torch.as_tensor(np.asarray(array, np.float32), device=self.model.device)
