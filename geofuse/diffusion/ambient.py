@@ -6,14 +6,15 @@ schedule's noise equals the sensor's: in the variance-exploding form of eq. (1) 
     x_t = x + s_t n,    s_t = sqrt(1 - alpha_bar_t) / sqrt(alpha_bar_t),
 
 the observation stands at s = 1. States at higher levels are made by adding noise, x_t = o + sqrt(s_t^2 - 1) n'; lower ones are
-reached by deterministic reverse steps (DDIM, eq. 12), x_u = D(x_t) + (s_u / s_t) (x_t - D(x_t)). All estimates along such a process are
-functions of its first state x_t, so whatever their number of steps, each estimate f(x_t) of x can be held to
+reached by deterministic reverse steps (DDIM, eq. 12), x_u = D(x_t) + (s_u / s_t) (x_t - D(x_t)). All estimates along such a
+process are functions of its first state x_t, so whatever their number of steps, each estimate f(x_t) of x can be held to
 
     E ||f(x_t) - x||^2 = E [ ||f(x_t) - o||^2 - N + 2 div f(x_t) ],
 
-Stein's identity for the part of x_t's noise that o shares (their covariance given x is one, whatever s_t; Stein 1981; at s = 1 this
-is SURE). The divergence is taken along one random direction (Ramani, Blu and Unser 2008). A network trained on the observation as if
-it were clean would learn the noise as texture; this one does not, and it learns low levels from the states it will meet there.
+Stein's identity for the part of x_t's noise that o shares (their covariance given x is one, whatever s_t; Stein 1981; at s = 1
+this is SURE). The divergence is taken along one random direction (Ramani, Blu and Unser 2008). A network trained on the
+observation as if it were clean would learn the noise as texture; this one does not, and it learns low levels from the states it
+will meet there.
 """
 
 from __future__ import annotations
@@ -94,8 +95,8 @@ def estimated_errors(
 def residual_weight(residual_power: Tensor, divergence: Tensor) -> Tensor:
     """How far to move an estimate back towards the observation, by the least estimated error.
 
-    For D_w = D + w (o - D) the estimated error is quadratic in w; its least is at w = 1 - (1 - div D) / ||D - o||^2 per entry, zero for
-    a perfectly trained D.
+    For D_w = D + w (o - D) the estimated error is quadratic in w; its least is at w = 1 - (1 - div D) / ||D - o||^2 per entry, zero
+    for a perfectly trained D.
 
     Parameters
     ----------

@@ -78,7 +78,7 @@ class TextureSampler:
 
 
 def symmetry(image: Tensor, index: int) -> Tensor:
-    """Apply one of the eight symmetries of the square to the last two axes: a quarter turn ``index % 4`` times, then perhaps a flip."""
+    """Apply one of the eight symmetries of the square to the last two axes: ``index % 4`` quarter turns, a flip from 4 on."""
     turned = torch.rot90(image, index % 4, (-2, -1))
     return turned.flip(-1) if index >= 4 else turned
 

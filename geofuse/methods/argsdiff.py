@@ -1,14 +1,14 @@
 """ARGS-Diff: self-learning, adaptive residual guided subspace diffusion (Zhu et al., CVPR 2025).
 
-``--preset paper`` is the paper's algorithm (:mod:`argsdiff_paper`). The presets ``fast`` and ``balanced`` keep its parts, a spectral
-and a spatial diffusion model learnt from the two images and a reverse process guided by both residuals, and change what made it
-slow:
+``--preset paper`` is the paper's algorithm (:mod:`argsdiff_paper`). The presets ``fast`` and ``balanced`` keep its parts, a
+spectral and a spatial diffusion model learnt from the two images and a reverse process guided by both residuals, and change what
+made it slow:
 
 * The reverse process starts from the learning-free pilot (:mod:`subspace`) at the level of its known error instead of from pure
-  noise: in coordinates with unit noise the observed MSI itself is a diffusion state (:mod:`geofuse.diffusion.ambient`), and two levels
-  are left to go. Starting higher was measured and loses (docs/experiments.md).
-* The networks learn from the noisy images without taking noise for texture, the spatial one along the very reverse process that will
-  use it, so a few hundred steps of small networks suffice.
+  noise: in coordinates with unit noise the observed MSI itself is a diffusion state (:mod:`geofuse.diffusion.ambient`), and two
+  levels are left to go. Starting higher was measured and loses (docs/experiments.md).
+* The networks learn from the noisy images without taking noise for texture, the spatial one along the very reverse process that
+  will use it, so a few hundred steps of small networks suffice.
 * Components are aligned with both images by an exact solve in place of one gradient step: with A's visible part from the spatial
   network and E from the spectral one, the rest of A follows from local regression and the penalised least-squares problem, whose
   weights are the errors that the networks are estimated to make.
