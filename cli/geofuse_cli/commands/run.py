@@ -41,6 +41,7 @@ from geofuse_cli.options import (
     help="value = stored * scale; by default the HSI's own, or 1 with another --dtype.",
 )
 @click.option("--allow-remote", is_flag=True, help="Accept URLs, /vsi paths and VRT files as input.")
+@click.option("--report", "page", type=click.Path(path_type=Path), metavar="FILE.html", help="Write a page that shows the result too.")
 @seed_option
 @device_option
 @json_option
@@ -61,6 +62,7 @@ def command(
     dtype: str | None,
     scale: float | None,
     allow_remote: bool,
+    page: Path | None,
     seed: int,
     device: str,
     as_json: bool,
@@ -70,8 +72,12 @@ def command(
     HSI is the coarse hyperspectral image, MSI the fine multispectral one: GeoTIFF, COG or ENVI. The result has the MSI's grid over
     the overlap of the two, and the HSI's bands, units and type.
     """
+    from geofuse.io import check_output_path, open_scene
     from geofuse.pipeline import FusionSettings, OutputOptions, PairOptions, run
     from geofuse_cli.progress import Reporter
+
+    if page is not None:
+        check_output_path(page)
 
     output = output or Path(msi).with_name(f"{Path(hsi).stem}-fused.tif")
     pair = PairOptions(srf, msi_bands, min_coverage, psf, wavelengths, allow_remote)
@@ -86,6 +92,11 @@ def command(
             output_options=OutputOptions(driver, dtype, scale),
             report=reporter.report,
         )
+        if page is not None:
+            from geofuse.report import write_report
+
+            coarse = open_scene(hsi, wavelengths=wavelengths, allow_remote=allow_remote)
+            write_report(output, page, hsi=coarse, msi=open_scene(msi, allow_remote=allow_remote), report=reporter.report)
     click.echo(json.dumps(summary.as_dict()) if as_json else describe(summary.as_dict()))
 
 
