@@ -63,19 +63,40 @@ def hsi_noise(covariance: np.ndarray, n_samples: int, rounds: int = 2) -> np.nda
     """
     n_bands = len(covariance)
     spread = float(np.sqrt(covariance.diagonal().mean())) or 1.0
-    sigma = np.ones(n_bands)
+    sigma = _least(_regression_residual(covariance, n_samples), spread)
     for _ in range(rounds):
         scaled = covariance / np.outer(sigma, sigma)
         variance, directions = principal_components(scaled)
         rank, _ = signal_rank(variance, n_samples, n_bands)
-        rank = max(0, min(rank, n_samples // 4, n_bands - 1))
+        if rank > min(n_samples // 4, n_bands // 2):
+            break  # too many components to tell signal from noise; the regression's answer stands
         signal = directions[:, :rank]
         outside = np.eye(n_bands) - signal @ signal.T
         left = np.einsum("ij,jk,ik->i", outside, scaled, outside)
         lost = np.maximum(outside.diagonal(), 0.05)  # share of a band's noise that lies outside the subspace
         sigma = sigma * np.sqrt(np.maximum(left, 0.0) / (lost * max(n_samples - rank - 1, 1) / n_samples))
-        sigma = np.maximum(sigma, max(0.1 * float(np.median(sigma)), 1e-6 * spread))
+        sigma = _least(sigma, spread)
     return sigma
+
+
+def _regression_residual(covariance: np.ndarray, n_samples: int) -> np.ndarray:
+    """Standard deviation of each band that linear regression on its neighbouring bands leaves (Bioucas-Dias and Nascimento 2008)."""
+    n_bands = len(covariance)
+    reach = max(1, min(n_bands - 1, n_samples // 4) // 2)
+    sigma = np.empty(n_bands)
+    for band in range(n_bands):
+        near = np.setdiff1d(np.arange(max(0, band - reach), min(n_bands, band + reach + 1)), [band])
+        own, shared, others = covariance[band, band], covariance[near, band], covariance[np.ix_(near, near)]
+        ridge = 1e-9 * max(float(others.diagonal().mean()), 1e-300) * np.eye(len(near)) if len(near) else others
+        explained = shared @ np.linalg.solve(others + ridge, shared) if len(near) else 0.0
+        freedom = max(n_samples - len(near) - 1, 1) / n_samples
+        sigma[band] = np.sqrt(max(own - explained, 0.0) / freedom)
+    return sigma
+
+
+def _least(sigma: np.ndarray, spread: float) -> np.ndarray:
+    """Lift estimates to at least a tenth of their median and a trace of the signal."""
+    return np.maximum(sigma, max(0.1 * float(np.median(sigma)), 1e-6 * spread))
 
 
 def principal_components(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -58,7 +58,7 @@ def fuse(name, model, tile, learn_from=None):
     return method.fuse(tile, silent)
 
 
-def mosaic(name, model, tile, tile_size):
+def mosaic(name, model, tile, tile_size, **options):
     """Fuse the scene through the pipeline in tiles."""
     n_bands, (height, width) = len(tile.hsi), tile.msi.shape[1:]
     pair = xr.Dataset(
@@ -70,7 +70,7 @@ def mosaic(name, model, tile, tile_size):
         coords={"wavelength": ("band", model.wavelength_nm)},
         attrs={"ratio": model.ratio, "psf": model.psf.to_tag(), "output_window": (0, height, 0, width)},
     )
-    fusion = Fusion(pair, FusionSettings(name, tile=tile_size, device="cpu"))
+    fusion = Fusion(pair, FusionSettings(name, options=options, tile=tile_size, device="cpu"))
     fusion.fit()
     out = np.full((n_bands, height, width), np.nan, np.float32)
     for row, values in fusion.rows():

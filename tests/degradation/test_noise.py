@@ -1,0 +1,70 @@
+"""Noise estimates against noise that was put in."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from geofuse.degradation.noise import consistency_noise, hsi_noise, msi_noise, principal_components, signal_rank
+
+
+def mixed_spectra(noise, rank=6, n_bands=80, n=2000, seed=0):
+    """Spectra (C, N) of a given rank with noise of the given standard deviation(s)."""
+    rng = np.random.default_rng(seed)
+    smooth = ndimage.gaussian_filter1d(rng.normal(size=(n_bands, rank)), 4, axis=0)
+    clean = smooth @ (rng.normal(size=(rank, n)) * np.geomspace(30, 1, rank)[:, None])
+    return clean + np.asarray(noise).reshape(-1, 1) * rng.normal(size=(n_bands, n))
+
+
+def covariance(spectra):
+    """Sample covariance of the columns."""
+    return np.cov(spectra, bias=True)
+
+
+def test_hsi_noise_is_found_band_by_band():
+    truth = np.linspace(0.02, 0.1, 80)
+    found = hsi_noise(covariance(mixed_spectra(truth)), 2000)
+    assert np.allclose(found, truth, rtol=0.12)
+
+
+def test_hsi_noise_is_found_with_fewer_pixels_than_bands():
+    spectra = mixed_spectra(0.05, n=60)
+    assert np.median(hsi_noise(covariance(spectra), 60)) == pytest.approx(0.05, rel=0.15)
+
+
+def test_rank_is_that_of_the_signal():
+    variance, _ = principal_components(covariance(mixed_spectra(0.01)))
+    rank, noise = signal_rank(variance, 2000, 80)
+    assert rank == 6
+    assert noise == pytest.approx(1e-4, rel=0.05)
+
+
+def test_pure_noise_has_rank_zero():
+    spectra = np.random.default_rng(1).normal(size=(50, 3000))
+    assert signal_rank(principal_components(covariance(spectra))[0], 3000, 50)[0] == 0
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.05])
+def test_msi_noise_is_found_under_texture_that_bands_share_and_erred_upwards(sigma):
+    rng = np.random.default_rng(2)
+    texture = ndimage.gaussian_filter(rng.normal(size=(2, 128, 128)), (0, 0.8, 0.8))
+    clean = np.einsum("cm,mhw->chw", rng.random((5, 2)), texture)
+    found = msi_noise([(clean + sigma * rng.normal(size=clean.shape)).astype(np.float32)])
+    assert np.all(found > 0.9 * sigma) and np.all(found < 1.8 * sigma) and np.median(found) < 1.3 * sigma
+
+
+def test_msi_noise_ignores_pixels_without_data():
+    rng = np.random.default_rng(3)
+    image = (0.3 + 0.02 * rng.normal(size=(4, 96, 96))).astype(np.float32)
+    image[:, :40, :30] = np.nan
+    assert np.allclose(msi_noise([image]), 0.02, rtol=0.2)
+
+
+def test_msi_noise_without_a_valid_block_is_zero():
+    assert np.array_equal(msi_noise([np.full((3, 40, 40), np.nan, np.float32)]), np.zeros(3))
+
+
+def test_consistency_bounds_the_noise_from_above():
+    rng = np.random.default_rng(4)
+    residual = 0.1 * np.sqrt(0.05) * rng.normal(size=(2, 800))
+    bound = consistency_noise(residual, 0.05, np.zeros(2))
+    assert np.all(bound >= 0.1) and np.all(bound < 0.12)

@@ -1,0 +1,83 @@
+"""The learning-free method: better than what it is compared with, indifferent to tiles, masks and units."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from geofuse.errors import InputError
+from geofuse.methods.base import silent
+from geofuse.methods.spectral_basis import learn_basis
+from geofuse.methods.subspace import Subspace, SubspaceOptions
+
+
+def rmse(a, b):
+    return float(np.sqrt(np.mean((a - b) ** 2)))
+
+
+@pytest.mark.parametrize("n_msi", [1, 4])
+@pytest.mark.parametrize("snr_db", [25, 40])
+def test_error_is_far_below_interpolation(scenes, n_msi, snr_db):
+    fine = scenes.landscape()
+    model, tile = scenes.observe(fine, n_msi, snr_db=snr_db)
+    assert rmse(scenes.fuse("subspace", model, tile), fine) < (0.8 if n_msi == 1 else 0.4) * rmse(
+        scenes.fuse("bicubic", model, tile), fine
+    )
+
+
+def test_result_agrees_with_both_observations_to_their_noise(scenes):
+    model, tile = scenes.observe(scenes.landscape(), 4, snr_db=35)
+    again_hsi = scenes.observe(scenes.fuse("subspace", model, tile), 4)[1]
+    for name in ("hsi", "msi"):
+        noise = np.sqrt((getattr(tile, name) ** 2).mean() * 10**-3.5)
+        assert rmse(getattr(again_hsi, name), getattr(tile, name)) < 1.3 * noise
+
+
+def test_tiles_hardly_differ_from_the_whole(scenes):
+    fine = scenes.landscape(side=256)
+    model, tile = scenes.observe(fine, 4, snr_db=35)
+    whole, tiled = scenes.mosaic("subspace", model, tile, 256), scenes.mosaic("subspace", model, tile, 64)
+    assert rmse(whole, tiled) < 0.005 * fine.std()
+
+
+def test_what_stands_under_a_mask_is_never_seen(scenes):
+    model, tile = scenes.observe(scenes.landscape(), 4, snr_db=35)
+    hsi, msi = tile.hsi.copy(), tile.msi.copy()
+    hsi[:, 3:6, 4:9], msi[:, 40:57, 30:44] = np.nan, np.nan
+    masked = dataclasses.replace(tile, hsi=hsi, msi=msi)
+    first = scenes.fuse("subspace", model, masked)
+    assert np.isfinite(first).all()
+    fine = scenes.landscape()
+    seen = np.ones(fine.shape[1:], bool)
+    seen[12:24, 16:36], seen[40:57, 30:44] = False, False
+    assert rmse(first[:, seen], fine[:, seen]) < 1.3 * rmse(scenes.fuse("subspace", model, tile)[:, seen], fine[:, seen])
+
+
+def test_units_of_the_images_do_not_matter(scenes):
+    model, tile = scenes.observe(scenes.landscape(), 4, snr_db=35)
+    scaled = dataclasses.replace(tile, hsi=tile.hsi * 1e4, msi=tile.msi * 1e4)
+    assert np.allclose(scenes.fuse("subspace", model, scaled) / 1e4, scenes.fuse("subspace", model, tile), atol=2e-4)
+
+
+def test_the_same_input_gives_the_same_bytes(scenes):
+    model, tile = scenes.observe(scenes.landscape(), 4, snr_db=30)
+    assert scenes.fuse("subspace", model, tile).tobytes() == scenes.fuse("subspace", model, tile).tobytes()
+
+
+def test_rank_can_be_given_and_is_checked(scenes):
+    model, tile = scenes.observe(scenes.landscape(), 4, snr_db=30)
+    method = Subspace(SubspaceOptions(rank=3))
+    method.fit(model, [tile], silent)
+    assert method.state.basis.rank == 3
+    with pytest.raises(InputError, match="rank 99 asked for"):
+        learn_basis(tile.hsi.reshape(len(tile.hsi), -1), rank=99)
+
+
+def test_coefficients_of_the_basis_carry_unit_noise(scenes):
+    rng = np.random.default_rng(0)
+    clean = scenes.landscape().reshape(30, -1)[:, :4000]
+    sigma = np.linspace(0.004, 0.02, 30)[:, None]
+    basis = learn_basis(clean + sigma * rng.normal(size=clean.shape))
+    noise = basis.coefficients(sigma * rng.normal(size=clean.shape) + basis.mean[:, None])
+    assert np.allclose(noise.std(axis=1), 1.0, rtol=0.12)
+    assert np.allclose(basis.directions.T @ basis.directions, np.eye(basis.rank), atol=1e-10)
