@@ -17,6 +17,8 @@ from geofuse.methods import METHODS
 from geofuse.registry import simplify, unknown_name
 from geofuse.result import file_hash
 
+ROW_FORM = 1  # of the rows in results.jsonl; rows of another form are not taken for results
+
 
 @dataclass(frozen=True)
 class MethodChoice:
@@ -170,7 +172,7 @@ class BenchmarkPlan:
 
     def jobs(self, case: Case) -> list[Job]:
         """Return one job a method for one case."""
-        shared = {**self._hashes[case.source], "seed": case.seed, "device": self.device, "version": __version__}
+        shared = {**self._hashes[case.source], "seed": case.seed, "device": self.device, "version": __version__, "form": ROW_FORM}
         shared["msi_bands"] = list(self.msi_bands) if self.msi_bands else None
         if isinstance(case.source, SceneSource):
             noise = None if case.snr_db == math.inf else case.snr_db

@@ -1,21 +1,17 @@
-"""The rows of a benchmark, their means and spreads, and the files they are written to."""
+"""The rows of a benchmark, their means and spreads."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 from geofuse import __version__
-from geofuse.errors import OutputError
 from geofuse.evaluate import json_number
 
 Row = Mapping[str, Any]
@@ -115,27 +111,6 @@ class BenchmarkResult:
             cells += [row.get("seconds", {}).get(name) for name in stages]
             writer.writerow([*cells, *(row.get(name) for name in _COST)])
         return text.getvalue()
-
-    def write(self, folder: Path) -> None:
-        """Write ``results.csv``, ``results.json`` and ``results.md`` into ``folder``, each whole or not at all.
-
-        Raises
-        ------
-        OutputError
-            If a file cannot be written.
-        """
-        from geofuse.benchmark.tables import markdown
-
-        texts = {"csv": self.to_csv(), "json": json.dumps(self.to_json(), indent=1) + "\n", "md": markdown(self)}
-        for suffix, text in texts.items():
-            path = folder / f"results.{suffix}"
-            part = folder / f".{path.name}.{os.getpid()}.part"
-            try:
-                part.write_text(text, encoding="utf-8")
-                part.replace(path)
-            except OSError as error:
-                part.unlink(missing_ok=True)
-                raise OutputError(f"cannot write {path}: {error.strerror}; free space, or choose another folder with -o") from None
 
 
 def _floats(scores: Mapping[str, float | str | None]) -> dict[str, float]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from geofuse import __version__
+from geofuse.benchmark.files import write_results
 from geofuse.benchmark.journal import Journal
 from geofuse.benchmark.plan import BenchmarkPlan, Case, Job, PairSource, SceneSource
 from geofuse.benchmark.results import BenchmarkResult
@@ -22,6 +23,7 @@ from geofuse.methods.base import Report, silent
 from geofuse.simulate import load_bands
 
 _LOG = logging.getLogger(__name__)
+_COMMAND = [sys.executable, "-m", "geofuse.benchmark.worker"]
 
 
 class _JobFailed(Exception):
@@ -66,7 +68,7 @@ def run_benchmark(plan: BenchmarkPlan, folder: str | Path, report: Report = sile
                 rows.append({**row, "scene": case.name, "label": job.method.label})
                 report("runs", len(rows), total)
     result = BenchmarkResult(tuple(rows))
-    result.write(folder)
+    write_results(result, folder)
     return result
 
 
@@ -132,9 +134,8 @@ def _process(job: dict[str, Any], report: Report) -> dict[str, Any]:
     _JobFailed
         If it says so, or ends without an answer.
     """
-    command = [sys.executable, "-m", "geofuse.benchmark.worker"]
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, text=True)
+        process = subprocess.Popen(_COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, text=True)
         try:
             return _converse(process, job, report)
         except EOFError:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from textwrap import wrap
 
 from geofuse.benchmark.results import BenchmarkResult, Row, Summary
 
@@ -53,17 +54,15 @@ _COLUMNS = {
     "pair": (
         _score("QNR", "qnr", 3, 11),
         _score("HQNR", "hqnr", 3, 11),
-        _score("D_lam", "d_lambda", 3, 5),
-        _score("D_s", "d_s", 3, 5),
-        _score("X dB", "hsi_db", 1, 5),
-        _score("Y dB", "msi_db", 1, 5),
+        _score("HSI dB", "hsi_db", 1, 6),
+        _score("MSI dB", "msi_db", 1, 6),
         *_COSTS,
     ),
 }
 _GPU = _Column("GPU GiB", 4, lambda found: short(found.cost["peak_device_memory_bytes"] / 2**30, 2))
 _MORE = {
     "simulated": (_score("Q2n", "q2n", 4), _score("SCC", "scc", 4), _score("QNR", "qnr", 3), _score("HQNR", "hqnr", 3)),
-    "pair": (),
+    "pair": (_score("D_lambda", "d_lambda", 3), _score("D_s", "d_s", 3), _score("D_lambda_K", "d_lambda_k", 3)),
 }
 
 
@@ -89,7 +88,7 @@ def text(result: BenchmarkResult) -> str:
     for key, group in [*result.groups.items(), *_overall(result)]:
         width = min(max(map(len, ["method", *group])), 17)
         columns = _COLUMNS[key[0]]
-        lines += [*([""] if lines else []), _title(key, group)]
+        lines += [*([""] if lines else []), *wrap(_title(key, group), WIDTH, subsequent_indent="  ")]
         lines.append(" ".join(["method".ljust(width), *(c.title.rjust(c.width) for c in columns)]))
         for label, found in group.items():
             if found.mean:

@@ -47,9 +47,9 @@ def simulate_inputs(job: dict[str, Any], answer: Answer, report: Report) -> None
 def fuse_and_score(job: dict[str, Any], answer: Answer, report: Report) -> None:
     """Fuse a pair of files and score the result, against ``job["reference"]`` if that is not None.
 
-    The answer is what a row of results says of the run: ``scores``, ``bands``, ``seconds`` (``starting``, that is loading libraries,
-    ``reading``, ``learning``, ``fusing``), ``peak_memory_bytes`` and ``peak_device_memory_bytes`` (of a GPU) up to the end of the
-    fusion, ``parameters`` of the method's networks, and what was fused.
+    The answer is what a row of results says of the run: ``scores``, ``bands``, ``seconds`` (``starting``, that is loading
+    libraries, ``reading``, ``learning``, ``fusing``), ``peak_memory_bytes`` and ``peak_device_memory_bytes`` (of a GPU) up to the
+    end of the fusion, ``parameters`` of the method's networks, and what was fused.
     """
     from geofuse.evaluate import evaluate_against_pair, evaluate_scenes
     from geofuse.io import open_scene
