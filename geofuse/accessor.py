@@ -60,7 +60,8 @@ class PairFusion:
         Parameters
         ----------
         method
-            Name of a method, one of :data:`geofuse.methods.METHODS`.
+            Name of a method, one of :data:`geofuse.methods.METHODS`. Each has a method of that name here, but for the method
+            ``fuse``, which is ``fuse("fuse")``.
         preset
             One of the method's presets; None takes its default for the device.
         tile, overlap
@@ -102,6 +103,8 @@ class PairFusion:
     sfim = _method_call("sfim")
     glp = _method_call("glp")
     brovey = _method_call("brovey")
+    cnmf = _method_call("cnmf")
+    hysure = _method_call("hysure")
     miae = _method_call("miae")
     spectralift = _method_call("spectralift")
 
@@ -154,5 +157,7 @@ class SceneFusion:
     sfim = _scene_method_call("sfim")
     glp = _scene_method_call("glp")
     brovey = _scene_method_call("brovey")
+    cnmf = _scene_method_call("cnmf")
+    hysure = _scene_method_call("hysure")
     miae = _scene_method_call("miae")
     spectralift = _scene_method_call("spectralift")
