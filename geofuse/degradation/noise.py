@@ -80,7 +80,7 @@ def hsi_noise(covariance: np.ndarray, n_samples: int, rounds: int = 2) -> np.nda
 
 
 def _regression_residual(covariance: np.ndarray, n_samples: int) -> np.ndarray:
-    """Standard deviation of each band that linear regression on its neighbouring bands leaves (Bioucas-Dias and Nascimento 2008)."""
+    """Return what linear regression on the neighbouring bands leaves of each (Bioucas-Dias and Nascimento 2008)."""
     n_bands = len(covariance)
     reach = max(1, min(n_bands - 1, n_samples // 4) // 2)
     sigma = np.empty(n_bands)

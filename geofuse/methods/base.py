@@ -25,8 +25,8 @@ class SceneModel:
     Attributes
     ----------
     response
-        R (c, C): what each MSI band sees of the HSI's bands. Rows sum to one, but for the estimated row of a panchromatic band, whose
-        sum is the gain between the two images' units.
+        R (c, C): what each MSI band sees of the HSI's bands. Rows sum to one, but for the estimated row of a panchromatic band,
+        whose sum is the gain between the two images' units.
     psf, ratio
         The spatial operator H.
     wavelength_nm
