@@ -18,7 +18,7 @@ from geofuse.report.colour import Composite, Stretch, composites, covering_bands
 from geofuse.report.content import NAMES, Layer, ReportContent, ReportLimits
 from geofuse.report.error_map import ErrorMap, compare
 from geofuse.report.gather import Request, gather
-from geofuse.report.placement import Grid, evenly, locate, picture_points, pixel_ratio
+from geofuse.report.placement import Grid, locate, picture_points, pixel_ratio
 from geofuse.scene import BandMetadata, band_metadata
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SceneLike = Any  # a path or a scene
 _BYTES_PER_PIXEL = 0.17  # of a quicklook as WebP, at the quality it usually gets
 _HARDLY_THINNED = 0.85  # leaving out so few pixels looks ragged and saves little: draw all, at a lower quality
-_EVALUATE_BYTES = 2 * 2**30  # both cubes in memory; for larger ones the scores of one pass have to do
+_EVALUATE_BYTES = 2**29  # both cubes in memory; for larger ones the scores of one pass have to do
 
 
 @dataclass(frozen=True)
@@ -115,9 +115,8 @@ def _sample_grid(grid: Grid, scenes: Mapping[str, xr.DataArray], limits: ReportL
     step = 1
     while math.ceil(grid.height / step) * math.ceil(grid.width / step) * bytes_each > limits.spectra_bytes:
         step += 1
-    return np.arange((step - 1) // 2 if grid.height >= step else 0, grid.height, step), np.arange(
-        (step - 1) // 2 if grid.width >= step else 0, grid.width, step
-    )
+    rows, cols = (np.arange(min((step - 1) // 2, length - 1), length, step) for length in (grid.height, grid.width))
+    return rows, cols
 
 
 def _sample(scene: xr.DataArray, grid: Grid, rows: np.ndarray, cols: np.ndarray) -> _Sampled:
@@ -186,9 +185,7 @@ def _first_with(band_of: np.ndarray, fused: BandMetadata, other: BandMetadata) -
     return out
 
 
-def _quicklook_side(
-    scenes: Mapping[str, xr.DataArray], band_of: Mapping[str, np.ndarray], grid: Grid, limits: ReportLimits
-) -> int:
+def _quicklook_side(scenes: Mapping[str, xr.DataArray], band_of: Mapping[str, np.ndarray], grid: Grid, limits: ReportLimits) -> int:
     """Return the longer side of the pictures of single bands, so that all of them together fit the bytes."""
     long, short = max(grid.height, grid.width), min(grid.height, grid.width)
     counts = {name: len(np.unique(index[index >= 0])) for name, index in band_of.items()}
@@ -196,7 +193,8 @@ def _quicklook_side(
     side = min(limits.quicklook_side, long)
     while side > 64:
         own = {name: min(side, long / ratio) for name, ratio in ratios.items()}  # a coarse image is never drawn finer than it is
-        if sum(count * own[name] ** 2 for name, count in counts.items()) * short / long * _BYTES_PER_PIXEL <= limits.quicklook_bytes:
+        pixels = sum(count * own[name] ** 2 for name, count in counts.items()) * short / long
+        if pixels * _BYTES_PER_PIXEL <= limits.quicklook_bytes:
             break
         side -= 1
     return min(limits.quicklook_side, long) if side >= _HARDLY_THINNED * long else side
@@ -271,8 +269,11 @@ def _scores(
     if errors is None:
         return {}, ()
     if scenes["fused"].size * 8 > _EVALUATE_BYTES:
-        return errors.scores, ("SSIM and UIQI left out, because the images are large; geofuse evaluate gives them",)
+        without = (
+            "Scores of spatial structure, such as SSIM, are left out, because the images are large; geofuse evaluate gives them."
+        )
+        return errors.scores, (without,)
     result = evaluate_scenes(scenes["fused"], scenes["reference"], ratio or 1.0)
     scores = {name: value for name, value in result.scores.items() if ratio or name != "ergas"}
-    without = () if ratio else ("ERGAS left out, because the ratio of the pixel sizes is not known",)
-    return scores, (*result.notes, *without)
+    left_out = () if ratio else ("ERGAS is left out, because the ratio of the pixel sizes is not known.",)
+    return scores, (*result.notes, *left_out)

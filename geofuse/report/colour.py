@@ -27,7 +27,10 @@ class Composite:
 
 
 def composites(bands: BandMetadata, has_data: np.ndarray) -> tuple[Composite, ...]:
-    """Choose true and false colour among the bands that have data, (band,) bool; evenly spread bands where wavelengths do not allow it."""
+    """Choose true and false colour among the bands that have data, (band,) bool.
+
+    Where no bands are near the usual wavelengths, bands spread over the range stand in, and the caption says so.
+    """
     usable = np.flatnonzero(has_data) if has_data.any() else np.arange(len(bands))
     true = _nearest(bands, usable, TRUE_COLOUR_NM)
     false = _nearest(bands, usable, FALSE_COLOUR_NM)
@@ -82,7 +85,8 @@ def covering_bands(fused: BandMetadata, msi: BandMetadata, fused_samples: np.nda
 def _standardised(samples: np.ndarray) -> np.ndarray:
     if samples.shape[1] == 0:
         return np.zeros(samples.shape)
-    centred = np.nan_to_num(samples - np.nanmean(np.where(np.isfinite(samples).any(1, keepdims=True), samples, 0.0), 1, keepdims=True))
+    known = np.where(np.isfinite(samples).any(axis=1, keepdims=True), samples, 0.0)
+    centred = np.nan_to_num(known - np.nanmean(known, axis=1, keepdims=True))
     return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-30)
 
 

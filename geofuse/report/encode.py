@@ -157,7 +157,8 @@ def _errors(errors: ErrorMap) -> dict[str, Any]:
     drawn = []
     for name, title, unit, values in maps:
         top = error_top(values)
-        drawn.append({"id": name, "title": title, "unit": unit, "top": top, "image": to_webp(_coloured(values, top), _PICTURE_QUALITY)})
+        image = to_webp(_coloured(values, top), _PICTURE_QUALITY)
+        drawn.append({"id": name, "title": title, "unit": unit, "top": top, "image": image})
     return {"box": list(errors.box), "maps": drawn, "colours": _colours(), "psnr": _numbers(errors.psnr)}
 
 

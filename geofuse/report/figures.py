@@ -106,7 +106,8 @@ def _spectra(content: ReportContent) -> Figure:
         for layer in content.layers:
             if layer.id == "msi":
                 if content.msi_in_units and title.startswith("Wavelength"):
-                    panel.plot(layer.bands.wavelength_nm, layer.sampled[:, i, j], "o", mfc="none", ms=5, color=_COLOURS["msi"], label="MSI")
+                    nm, values = layer.bands.wavelength_nm, layer.sampled[:, i, j]
+                    panel.plot(nm, values, "o", mfc="none", ms=5, color=_COLOURS["msi"], label="MSI")
                 continue
             values = np.where(layer.band_of >= 0, layer.sampled[layer.band_of, i, j], np.nan)
             panel.plot(*_with_gaps(x[order], values[order]), _LINES[layer.id], lw=1.3, color=_COLOURS[layer.id], label=layer.name)
@@ -140,7 +141,8 @@ def _errors(content: ReportContent) -> Figure:
     maps = (("RMSE over bands", "reference's units", content.errors.rmse), ("Spectral angle", "degrees", content.errors.angle))
     for panel, (title, unit, values) in zip(panels, maps, strict=True):
         vmax = error_top(values)
-        image = panel.imshow(values, cmap=MAP_COLOURS, vmin=0, vmax=vmax, extent=(left, right, bottom, top), interpolation="nearest")
+        extent = (left, right, bottom, top)
+        image = panel.imshow(values, cmap=MAP_COLOURS, vmin=0, vmax=vmax, extent=extent, interpolation="nearest")
         _frame(panel, content, title)
         bar = figure.colorbar(image, ax=panel, orientation="horizontal", fraction=0.05, pad=0.03, extend="max")
         bar.set_label(unit, fontsize=9)

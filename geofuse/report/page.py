@@ -216,11 +216,12 @@ def _how_it_was_made(content: ReportContent) -> list[str]:
         colour, single = next(iter(layer.pictures.values())), layer.quicklooks
         own = f"{layer.name}: {layer.size[1]} × {layer.size[0]} pixels, {layer.size[2]} bands"
         lines.append(f"{own}; colour pictures {_drawn(layer, colour)}, single bands {_drawn(layer, single)}.")
-    lines.append("A thinned picture shows pixels of the image as they are, not averages. Pictures are compressed with losses; spectra are not.")
+    lines.append("A thinned picture shows pixels of the image as they are, not averages.")
+    lines.append("Pictures are compressed with losses; spectra, error totals and scores are not taken from them.")
     shared = [layer.name for layer in content.layers if layer.id != "msi" or content.msi_in_units]
     lines.append(
-        f"Grey and colour levels run from percentile 2 to 98 of each band, over the sampled pixels of HSI, MSI and fused image that "
-        f"all have data, the same for {', '.join(shared)}."
+        f"Grey and colour levels run from percentile 2 to 98 of each band, over the sampled pixels at which HSI, MSI and fused "
+        f"image all have data; the same for {', '.join(shared)}."
     )
     if content.layer("msi"):
         own = "" if content.msi_in_units else "The MSI is in other units: it has levels of its own, and no place in the spectra. "

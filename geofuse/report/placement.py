@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixel coordinates of the fused scene."""
 
+_TURN = 0.5  # fused pixels that a rotation may move the source's far corner
 _EPSILON = 1e-6  # of a pixel: rounding in transforms must not add a row
 
 
@@ -58,7 +59,7 @@ class Points:
 
 
 def evenly(start: int, stop: int, count: int) -> np.ndarray:
-    """Return ``count`` of the positions ``start ... stop - 1``, evenly spread, the middle one of each share; all if that is enough."""
+    """Return ``count`` of the positions ``start ... stop - 1``, the middle of each share; all of them if that is no more."""
     length = stop - start
     count = max(1, min(count, length))
     return start + ((np.arange(count) + 0.5) * length / count).astype(int)
@@ -106,8 +107,8 @@ def picture_points(fused: Grid, source: Grid, side: int) -> Points:
         If the two do not overlap.
     """
     step = None if _crs_differ(fused, source) else ~fused.transform * source.transform  # source pixels to fused pixels
-    aligned = step is not None and step.a > 0 and step.e > 0 and max(abs(step.b), abs(step.d)) * max(fused.height, fused.width) < 0.5
-    if not aligned:
+    upright = step is not None and step.a > 0 and step.e > 0
+    if not upright or max(abs(step.b), abs(step.d)) * max(source.height, source.width) > _TURN:
         height, width = thinned(fused.height, fused.width, side)
         rows, cols = locate(fused, source, evenly(0, fused.height, height), evenly(0, fused.width, width))
         if (rows < 0).all():

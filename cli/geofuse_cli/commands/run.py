@@ -41,7 +41,7 @@ from geofuse_cli.options import (
     help="value = stored * scale; by default the HSI's own, or 1 with another --dtype.",
 )
 @click.option("--allow-remote", is_flag=True, help="Accept URLs, /vsi paths and VRT files as input.")
-@click.option("--report", "page", type=click.Path(path_type=Path), metavar="FILE.html", help="Write a page that shows the result too.")
+@click.option("--report", "page", type=click.Path(path_type=Path), metavar="FILE.html", help="Also write a page that shows it.")
 @seed_option
 @device_option
 @json_option
