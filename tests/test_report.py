@@ -126,7 +126,7 @@ def test_what_a_file_says_of_itself_is_text_and_nothing_else(images):
 def test_without_a_reference_there_are_no_errors_and_no_scores(scenes):
     page = render_page(report_of(scenes, reference=None))
     assert data_of(page)["errors"] is None
-    assert 'id="error-map"' not in page and "<h2 id=\"scores-title\"" not in page
+    assert 'id="error-map"' not in page and '<h2 id="scores-title"' not in page
     assert [layer["id"] for layer in data_of(page)["layers"]] == ["hsi", "msi", "fused"]
 
 
@@ -156,7 +156,7 @@ def test_quicklooks_get_smaller_to_fit_the_bytes_they_may_take(bytes_allowed):
     noise = np.random.default_rng(1).uniform(0, 1, (40, 200, 160))
     limits = ReportLimits(picture_side=50, quicklook_bytes=bytes_allowed, spectra_bytes=1000)
     data = data_of(render_page(gather_content(scene(noise, nm=np.linspace(400, 1000, 40)), limits=limits), limits))
-    assert sum(len(q) for q in data["layers"][0]["quicklooks"]) * 3 / 4 < 2.5 * bytes_allowed  # noise compresses worst of all
+    assert sum(len(q) for q in data["layers"][0]["quicklooks"]) * 3 / 4 <= bytes_allowed  # noise compresses worst of all
 
 
 @pytest.mark.slow
@@ -286,7 +286,7 @@ def test_no_data_is_transparent_and_nothing_else_is():
     assert np.asarray(image)[0, :, 3].tolist() == [255, 255, 0, 255]
 
 
-@pytest.mark.parametrize("values", [[0.1, 0.7, np.nan], [3.0, 3.0, 3.0], [np.nan, np.nan, np.nan], [-1e6, 1e6, 0], [0, 1e-30, 2e-30]])
+@pytest.mark.parametrize("values", [[0.1, 0.7, np.nan], [3.0, 3.0, 3.0], [np.nan, np.nan], [-1e6, 1e6, 0], [0, 1e-30, 2e-30]])
 def test_quantisation_is_within_half_a_step(values):
     values = np.array(values)
     offset, step, stored = quantise(values)

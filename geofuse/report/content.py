@@ -21,8 +21,8 @@ class ReportLimits:
 
     Attributes
     ----------
-    picture_side
-        Longer side of colour pictures and error maps in pixels.
+    picture_side, picture_bytes
+        Longer side of colour pictures and error maps in pixels, and bytes of all of them together, encoded.
     quicklook_side, quicklook_bytes
         Longer side of the pictures of single bands, and bytes of all of them together, encoded.
     spectra_bytes
@@ -30,6 +30,7 @@ class ReportLimits:
     """
 
     picture_side: int = 1000
+    picture_bytes: int = 2_400_000
     quicklook_side: int = 512
     quicklook_bytes: int = 8_500_000
     spectra_bytes: int = 3_600_000

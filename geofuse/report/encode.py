@@ -4,46 +4,64 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from geofuse.report.content import Layer, ReportContent
+from geofuse.report.content import Layer, ReportContent, ReportLimits
 from geofuse.report.error_map import ErrorMap
 
 MISSING = -32768
 """The 16-bit integer that stands for no data."""
 
 _LARGEST = 32767
-_QUALITIES = (65, 55, 45, 35, 25, 15, 5)
-_PICTURE_QUALITY = 88
+_BAND_QUALITIES = (65, 55, 45, 35, 25, 15)
+_PICTURE_QUALITIES = (88, 80, 70, 55, 40, 25)
 _TRIALS = 6
+_SMALLEST_SIDE = 16
 GAP = 3.0  # a step between wavelengths this many times the usual one breaks the line
 MAP_COLOURS = "viridis"
 _MAP_TOP = 98  # percentile of the errors that gets the last colour
 
 
-def payload(content: ReportContent, quicklook_bytes: int) -> dict[str, Any]:
-    """Return the data of the page as what ``json.dumps`` takes; ``templates/report.js`` reads it.
+@dataclass(frozen=True)
+class Payload:
+    """The data of the page, as what ``json.dumps`` takes, and one in how many rows and columns of the pictures fitted in."""
+
+    data: dict[str, Any]
+    picture_step: int
+    quicklook_step: int
+
+
+def payload(content: ReportContent, limits: ReportLimits) -> Payload:
+    """Return the data of the page; ``templates/report.js`` reads it.
 
     Spectra are ``value = offset + step * integer``, pixel by pixel, little-endian, with :data:`MISSING` for no data.
     """
-    quicklooks = _quicklooks(content.layers, quicklook_bytes)
-    return {
-        "grid": {
-            "height": content.grid.height,
-            "width": content.grid.width,
-            "transform": list(content.grid.transform)[:6],
-            "crs": crs_name(content.grid.crs),
-        },
+    layers, views, errors = content.layers, content.views, content.errors
+    maps = [coloured(values, error_top(values)) for values in (errors.rmse, errors.angle)] if errors else []
+    levels = [layer.pictures[view.id] for layer in layers for view in views] + maps
+    pictures, picture_step = encode_within(levels, limits.picture_bytes, _PICTURE_QUALITIES)
+    bands = [np.broadcast_to(band, (3, *band.shape)) for layer in layers for band in layer.quicklooks]
+    quicklooks, quicklook_step = encode_within(bands, limits.quicklook_bytes, _BAND_QUALITIES)
+    next_picture, next_quicklook = iter(pictures), iter(quicklooks)
+    grid, stretch = content.grid, content.layer("fused").stretch
+    data = {
+        "grid": {"height": grid.height, "width": grid.width, "transform": list(grid.transform)[:6], "crs": crs_name(grid.crs)},
         "axis": _axis(content),
-        "views": [{"id": v.id, "title": v.title, "caption": v.caption} for v in content.views],
-        "layers": [_layer(layer, images) for layer, images in zip(content.layers, quicklooks, strict=True)],
-        "stretch": {name: _numbers(getattr(content.layer("fused").stretch, name)) for name in ("low", "high")},
+        "views": [{"id": view.id, "title": view.title, "caption": view.caption} for view in views],
+        "layers": [
+            _layer(layer, {view.id: next(next_picture) for view in views}, [next(next_quicklook) for _ in layer.quicklooks])
+            for layer in layers
+        ],
+        "stretch": {"low": _numbers(stretch.low), "high": _numbers(stretch.high)},
         "samples": {"rows": content.sample_rows.tolist(), "cols": content.sample_cols.tolist()},
-        "spectra": [_spectra(layer) for layer in content.layers if layer.id != "msi" or content.msi_in_units],
-        "errors": _errors(content.errors) if content.errors else None,
+        "spectra": [_spectra(layer) for layer in layers if layer.id != "msi" or content.msi_in_units],
+        "errors": _errors(errors, list(next_picture)) if errors else None,
     }
+    return Payload(data, picture_step, quicklook_step)
 
 
 def crs_name(crs: Any) -> str:
@@ -78,7 +96,7 @@ def _axis(content: ReportContent) -> dict[str, Any]:
     }
 
 
-def _layer(layer: Layer, images: list[str]) -> dict[str, Any]:
+def _layer(layer: Layer, pictures: dict[str, str], quicklooks: list[str]) -> dict[str, Any]:
     place = np.full(len(layer.bands), -1)
     place[layer.shown] = np.arange(len(layer.shown))
     shown_as = [f"{nm:.0f} nm" if np.isfinite(nm) else f"band {i + 1}" for i, nm in enumerate(layer.bands.wavelength_nm)]
@@ -86,28 +104,35 @@ def _layer(layer: Layer, images: list[str]) -> dict[str, Any]:
         "id": layer.id,
         "name": layer.name,
         "box": list(layer.box),
-        "pictures": {view: to_webp(picture, _PICTURE_QUALITY) for view, picture in layer.pictures.items()},
-        "quicklooks": images,
+        "pictures": pictures,
+        "quicklooks": quicklooks,
         "quicklook_of": np.where(layer.band_of >= 0, place[layer.band_of], -1).tolist(),
         "band_labels": [shown_as[i] for i in layer.shown],
     }
 
 
-def _quicklooks(layers: tuple[Layer, ...], limit_bytes: int) -> list[list[str]]:
-    """Encode the single bands of all layers at the best quality at which they fit ``limit_bytes`` (the last one as it comes)."""
-    for quality in _QUALITIES:
-        if quality != _QUALITIES[-1] and sum(_estimate(layer.quicklooks, quality) for layer in layers) > limit_bytes:
-            continue
-        encoded = [[to_webp(band[None].repeat(3, 0), quality) for band in layer.quicklooks] for layer in layers]
-        if quality == _QUALITIES[-1] or sum(len(image) for images in encoded for image in images) * 3 / 4 <= limit_bytes:
-            break
-    return encoded
+def encode_within(images: Sequence[np.ndarray], limit_bytes: int, qualities: Sequence[int]) -> tuple[list[str], int]:
+    """Encode levels (3, h, w) uint8 each, at the best of the qualities at which all fit ``limit_bytes``.
+
+    If none does, every other row and column is left out until they fit. Returns the images in base64, and one in how many rows
+    and columns is left (1: all).
+    """
+    images, step = list(images), 1
+    while True:
+        large = max((max(image.shape) for image in images), default=0) > _SMALLEST_SIDE
+        for quality in qualities:
+            if _estimate(images, quality) > limit_bytes and large:
+                continue
+            encoded = [to_webp(image, quality) for image in images]
+            if not large or sum(map(len, encoded)) * 3 / 4 <= limit_bytes:
+                return encoded, step
+        images, step = [image[:, ::2, ::2] for image in images], 2 * step
 
 
-def _estimate(bands: np.ndarray, quality: int) -> float:
-    """Guess the encoded bytes of all bands from a few."""
-    few = np.unique(np.linspace(0, len(bands) - 1, _TRIALS).round().astype(int))
-    return 0.75 * np.mean([len(to_webp(bands[i][None].repeat(3, 0), quality)) for i in few]) * len(bands)
+def _estimate(images: Sequence[np.ndarray], quality: int) -> float:
+    """Guess the encoded bytes of all images from a few."""
+    few = images[:: max(1, len(images) // _TRIALS)]
+    return 0.75 * sum(len(to_webp(image, quality)) for image in few) * len(images) / max(1, len(few))
 
 
 def to_webp(levels: np.ndarray, quality: int) -> str:
@@ -152,14 +177,12 @@ def quantise(values: np.ndarray) -> tuple[float, float, np.ndarray]:
     return offset, step, np.where(valid, np.clip(stored, -_LARGEST, _LARGEST), MISSING).astype(np.int16)
 
 
-def _errors(errors: ErrorMap) -> dict[str, Any]:
-    maps = (("rmse", "Error (RMSE over bands)", "", errors.rmse), ("angle", "Spectral angle", "degrees", errors.angle))
-    drawn = []
-    for name, title, unit, values in maps:
-        top = error_top(values)
-        image = to_webp(_coloured(values, top), _PICTURE_QUALITY)
-        drawn.append({"id": name, "title": title, "unit": unit, "top": top, "image": image})
-    return {"box": list(errors.box), "maps": drawn, "colours": _colours(), "psnr": _numbers(errors.psnr)}
+def _errors(errors: ErrorMap, images: list[str]) -> dict[str, Any]:
+    maps = [
+        {"id": "rmse", "title": "Error (RMSE over bands)", "unit": "", "top": error_top(errors.rmse), "image": images[0]},
+        {"id": "angle", "title": "Spectral angle", "unit": "degrees", "top": error_top(errors.angle), "image": images[1]},
+    ]
+    return {"box": list(errors.box), "maps": maps, "colours": _colours(), "psnr": _numbers(errors.psnr)}
 
 
 def error_top(values: np.ndarray) -> float:
@@ -168,7 +191,7 @@ def error_top(values: np.ndarray) -> float:
     return (float(np.percentile(known, _MAP_TOP)) if known.size else 0.0) or 1.0
 
 
-def _coloured(values: np.ndarray, top: float) -> np.ndarray:
+def coloured(values: np.ndarray, top: float) -> np.ndarray:
     """Return (3, h, w) uint8 of values from 0 to ``top``; 0 (no data) where they are NaN."""
     from matplotlib import colormaps
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLOURS = {"hsi": "#b35900", "msi": "#00805a", "fused": "#0b62a8", "reference": "#1b1f23"}
+_COLOURS = {"hsi": "#a85300", "msi": "#00805a", "fused": "#0b62a8", "reference": "#1b1f23"}
 _LINES = {"hsi": "--", "fused": "-", "reference": ":"}
 _PANEL = 3.2  # inches
 _DPI = 150

@@ -17,7 +17,7 @@ from geofuse.evaluate.tables import MEANINGS, UNITS
 from geofuse.methods.base import Report, silent
 from geofuse.report.collect import SceneLike, gather_content
 from geofuse.report.content import Layer, ReportContent, ReportLimits
-from geofuse.report.encode import crs_name, payload
+from geofuse.report.encode import Payload, crs_name, payload
 
 _TILES = ("psnr", "sam", "ergas", "ssim", "rmse")  # scores shown large, the first four that there are
 
@@ -80,6 +80,7 @@ def render_page(content: ReportContent, limits: ReportLimits | None = None) -> s
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     loader = PackageLoader("geofuse.report")
+    made = payload(content, limits or ReportLimits())
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.get_template("report.html").render(
         title=content.title,
@@ -90,11 +91,11 @@ def render_page(content: ReportContent, limits: ReportLimits | None = None) -> s
         views=content.views,
         has_errors=content.errors is not None,
         provenance=_provenance(content),
-        notes=[*content.notes, *_how_it_was_made(content)],
+        notes=[*content.notes, *_how_it_was_made(content, made)],
         n_bands=len(content.bands),
         start_band=content.views[0].index[0],
         version=_version(),
-        data=_script_json(payload(content, (limits or ReportLimits()).quicklook_bytes)),
+        data=_script_json(made.data),
         css=_text("vendor", "uPlot.min.css") + _text("templates", "report.css"),
         uplot=_text("vendor", "uPlot.iife.min.js"),
         script=_text("templates", "report.js"),
@@ -206,7 +207,7 @@ TAGS = {
 }
 
 
-def _how_it_was_made(content: ReportContent) -> list[str]:
+def _how_it_was_made(content: ReportContent, made: Payload) -> list[str]:
     """Return what the page leaves out, rounds or takes for granted."""
     rows, cols = content.sample_rows, content.sample_cols
     step = int(rows[1] - rows[0]) if len(rows) > 1 else int(cols[1] - cols[0]) if len(cols) > 1 else 1
@@ -215,7 +216,8 @@ def _how_it_was_made(content: ReportContent) -> list[str]:
     for layer in content.layers:
         colour, single = next(iter(layer.pictures.values())), layer.quicklooks
         own = f"{layer.name}: {layer.size[1]} × {layer.size[0]} pixels, {layer.size[2]} bands"
-        lines.append(f"{own}; colour pictures {_drawn(layer, colour)}, single bands {_drawn(layer, single)}.")
+        thinned = _drawn(layer, colour, made.picture_step), _drawn(layer, single, made.quicklook_step)
+        lines.append(f"{own}; colour pictures {thinned[0]}, single bands {thinned[1]}.")
     lines.append("A thinned picture shows pixels of the image as they are, not averages.")
     lines.append("Pictures are compressed with losses; spectra, error totals and scores are not taken from them.")
     shared = [layer.name for layer in content.layers if layer.id != "msi" or content.msi_in_units]
@@ -231,6 +233,6 @@ def _how_it_was_made(content: ReportContent) -> list[str]:
     return lines
 
 
-def _drawn(layer: Layer, picture: np.ndarray) -> str:
-    share = layer.span[0] / picture.shape[-2]
+def _drawn(layer: Layer, picture: np.ndarray, step: int) -> str:
+    share = step * layer.span[0] / picture.shape[-2]
     return "in full" if share <= 1 else f"one pixel in {share:.2g} × {share:.2g}"
