@@ -60,14 +60,14 @@ def test_the_result_keeps_grid_crs_wavelengths_and_the_bands_that_hold_data(pair
 
 
 def test_an_enmap_scene_itself_is_fused_with_its_bands_without_data(enmap, geofuse, tmp_path):
-    """The scene as it is stored (int16, six empty bands), with an MSI at a quarter of its pixel size made from it."""
+    """The scene as it is stored (int16, six empty bands), with an MSI of its upper left part at a quarter of its pixel size."""
     from geofuse.io import open_scene, write_scene
     from geofuse.scene import BandMetadata, make_scene
 
     scene = open_scene(enmap)
     names = (490.0, 560.0, 660.0, 840.0)
     nearest = [int(np.abs(scene.wavelength.values - nm).argmin()) for nm in names]
-    fine = scene.values[nearest].repeat(4, 1).repeat(4, 2)
+    fine = scene.values[nearest, :24, :32].repeat(4, 1).repeat(4, 2)
     bands = BandMetadata(np.array(names), np.full(4, 12.0), np.ones(4, bool), ("B2", "B3", "B4", "B8"))
     transform = scene.rio.transform() @ type(scene.rio.transform()).scale(0.25)
     write_scene(make_scene(fine, bands, transform, scene.rio.crs), tmp_path / "msi.tif", dtype="float32")
