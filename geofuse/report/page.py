@@ -177,8 +177,8 @@ LABELS = {
 
 
 def _shown(value: float) -> str:
-    """Write a score for people: two decimals from 10 on, four significant digits below."""
-    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4g}"
+    """Write a score for people: two decimals from 10 on, four significant digits below, zeros included."""
+    return f"{value:.2f}" if abs(value) >= 10 else f"{value:#.4g}"
 
 
 def _provenance(content: ReportContent) -> list[tuple[str, str]]:
