@@ -3,8 +3,8 @@
     geofuse demo sample
     python examples/quickstart.py sample
 
-reads ``sample/hsi.tif`` and ``sample/msi.tif`` and writes ``sample/fused.tif``, ``sample/quicklook.png`` (both images and the
-result in natural colours) and ``sample/spectra.png`` (spectra of three pixels). Add ``--method subspace`` for a result in seconds.
+reads ``sample/hsi.tif`` and ``sample/msi.tif`` and writes ``sample/fused.tif`` and ``sample/overview.png`` (both images and the
+result in natural colours, and spectra of three pixels). Add ``--method subspace`` for a result in seconds.
 """
 
 import argparse
@@ -17,7 +17,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import geofuse
-from geofuse.io import write_scene
 
 COLOURS_NM = (655.0, 560.0, 480.0)  # red, green, blue
 
@@ -34,8 +33,9 @@ def colours(image, bands, limits=None):
     return np.nan_to_num(np.clip((picture - low) / (high - low), 0, 1) ** 0.7, nan=1.0), (low, high)
 
 
-def draw_quicklook(pair, msi_centres_nm, fused, path):
-    """Draw HSI, MSI and result side by side in natural colours."""
+def draw_images(axes, pair, fused):
+    """Draw HSI, MSI and result in natural colours, with one stretch."""
+    msi_centres_nm = pair.response.values @ pair.wavelength.values  # each row of the response sums to one
     hsi_bands, msi_bands = nearest(fused.wavelength.values, COLOURS_NM), nearest(msi_centres_nm, COLOURS_NM)
     result, limits = colours(fused.values, hsi_bands)
     pictures = {
@@ -44,30 +44,37 @@ def draw_quicklook(pair, msi_centres_nm, fused, path):
         f"fused: {fused.sizes['band']} bands": result,
     }
     west, east, south, north = fused.x.min(), fused.x.max(), fused.y.min(), fused.y.max()
-    figure, axes = plt.subplots(1, 3, figsize=(12, 4.4), sharex=True, sharey=True, layout="constrained")
     for axis, (title, picture) in zip(axes, pictures.items(), strict=True):
         axis.imshow(picture, extent=(west / 1000, east / 1000, south / 1000, north / 1000), interpolation="nearest")
         axis.set(title=title, xlabel="easting (km)")
     axes[0].set_ylabel("northing (km)")
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
 
 
-def draw_spectra(pair, fused, path):
-    """Draw the result's spectra of three pixels, from dark to bright, with what the HSI's coarse pixel there holds."""
+def draw_spectra(axes, pair, fused):
+    """Mark three pixels, from dark to bright, in the last image and draw their spectra, with those of their coarse pixels."""
     brightness = fused.mean("band").values
     seen = np.sort(brightness[np.isfinite(brightness)])
-    figure, axis = plt.subplots(figsize=(8, 4.4), layout="constrained")
-    for share, colour in ((0.05, "tab:blue"), (0.5, "tab:green"), (0.95, "tab:orange")):
+    for share, colour in ((0.05, "tab:blue"), (0.5, "tab:red"), (0.95, "tab:orange")):
         row, col = np.argwhere(brightness == seen[int(share * (len(seen) - 1))])[0]
         fine = fused[:, row, col]
         coarse = pair.hsi.sel(y_hsi=fine.y, x_hsi=fine.x, method="nearest")
+        axes[2].plot(fine.x / 1000, fine.y / 1000, "o", markersize=7, markerfacecolor="none", markeredgewidth=2, color=colour)
         label = f"E {float(fine.x):.0f}, N {float(fine.y):.0f}"
         for spectrum, style, name in ((fine, "-", f"fused, {label}"), (coarse, ":", "its coarse pixel")):
-            axis.plot(*with_gaps(fused.wavelength.values, spectrum.values), style, color=colour, label=name, linewidth=1.2)
-    axis.set(xlabel="wavelength (nm)", ylabel="value in the HSI's units")
-    axis.legend(fontsize="small", ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.15))
-    figure.savefig(path, dpi=130)
+            axes[3].plot(*with_gaps(fused.wavelength.values, spectrum.values), style, color=colour, label=name, linewidth=1.2)
+    axes[3].set(xlabel="wavelength (nm)", ylabel="value in the HSI's units", title="spectra of the marked pixels")
+    axes[3].legend(fontsize="small", ncols=3)
+
+
+def draw_overview(pair, fused, path):
+    """Draw the images above and the spectra below."""
+    figure, axes = plt.subplot_mosaic(
+        [["hsi", "msi", "fused"], ["spectra"] * 3], figsize=(12, 8), height_ratios=[1.25, 1], layout="constrained"
+    )
+    axes = [axes[name] for name in ("hsi", "msi", "fused", "spectra")]
+    draw_images(axes[:3], pair, fused)
+    draw_spectra(axes, pair, fused)
+    figure.savefig(path, dpi=100)
     plt.close(figure)
 
 
@@ -91,11 +98,9 @@ def main():
     pair = geofuse.open_pair(folder / "hsi.tif", folder / "msi.tif", srf=arguments.srf)
     fused = pair.fusion.fuse(arguments.method).compute()  # or pair.fusion.argsdiff(), pair.fusion.subspace(), ...
 
-    write_scene(fused, folder / "fused.tif")
-    centres_nm = pair.response.values @ pair.wavelength.values  # each row of the response sums to one
-    draw_quicklook(pair, centres_nm, fused, folder / "quicklook.png")
-    draw_spectra(pair, fused, folder / "spectra.png")
-    print(f"wrote {folder / 'fused.tif'}, {folder / 'quicklook.png'} and {folder / 'spectra.png'}")
+    geofuse.write_scene(fused, folder / "fused.tif")
+    draw_overview(pair, fused, folder / "overview.png")
+    print(f"wrote {folder / 'fused.tif'} and {folder / 'overview.png'}")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import geofuse
-from geofuse.io import write_scene
 
 BANDS_NM = {"blue": (452, 512), "green": (533, 590), "red": (636, 673), "nir": (851, 879)}  # half-maximum limits of the filters
 EDGE_NM = 6.0  # over which a filter opens and closes
@@ -84,13 +83,13 @@ def main():
     out.mkdir(exist_ok=True)
     write_response(out / "camera.csv")
     write_psf(out / "psf.csv")
-    write_scene(geofuse.open_scene(arguments.folder / "msi.tif").isel(band=slice(1, 5)), out / "camera.tif")
+    geofuse.write_scene(geofuse.open_scene(arguments.folder / "msi.tif").isel(band=slice(1, 5)), out / "camera.tif")
 
     pair = geofuse.open_pair(arguments.folder / "hsi.tif", out / "camera.tif", srf=out / "camera.csv", psf=str(out / "psf.csv"))
     for note in pair.attrs["notes"]:
         print(note)
     fused = pair.fusion.fuse(arguments.method).compute()
-    write_scene(fused, out / "fused.tif")
+    geofuse.write_scene(fused, out / "fused.tif")
 
     bands = [int(np.abs(fused.wavelength.values - nm).argmin()) for nm in (1650, 840, 660)]
     picture = np.moveaxis(fused.values[bands], 0, -1)

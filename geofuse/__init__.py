@@ -13,6 +13,7 @@ from geofuse.threads import wait_passively
 
 if TYPE_CHECKING:
     from geofuse.io import open_scene as open_scene
+    from geofuse.io import write_scene as write_scene
     from geofuse.pipeline import open_pair as open_pair
     from geofuse.scene import make_scene as make_scene
     from geofuse.sensors import Psf as Psf
@@ -26,6 +27,7 @@ _PUBLIC = {  # name -> the module that defines it
     "make_scene": "geofuse.scene",
     "open_pair": "geofuse.pipeline",
     "open_scene": "geofuse.io",
+    "write_scene": "geofuse.io",
 }
 __all__ = ["__version__", *_PUBLIC]
 

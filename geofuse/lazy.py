@@ -26,6 +26,7 @@ def fuse_lazily(fusion: Fusion) -> xr.DataArray:
     import dask.array as da
     from affine import Affine
 
+    from geofuse.result import provenance
     from geofuse.scene import BandMetadata, make_scene
 
     pair, grid = fusion.pair, fusion.grid
@@ -46,7 +47,7 @@ def fuse_lazily(fusion: Fusion) -> xr.DataArray:
     names = tuple(str(name) for name in pair["band_name"].values)
     bands = BandMetadata(pair["wavelength"].values, pair["fwhm"].values, pair["good_band"].values, names)
     attrs = {key: value for key, value in pair.attrs.items() if key.startswith("stored_")}
-    attrs |= {"method": fusion.settings.method, "preset": fusion.preset, "psf": pair.attrs["psf"], "srf": pair.attrs["srf"]}
+    attrs["provenance"] = provenance(fusion)
     transform = Affine(*pair.attrs["output_transform"])
     return make_scene(data[:, row0:row1, col0:col1], bands, transform, pair.rio.crs, attrs).rename("fused")
 

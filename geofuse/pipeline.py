@@ -18,7 +18,7 @@ import numpy as np
 from geofuse.errors import OutputError, UsageError
 from geofuse.methods import METHODS
 from geofuse.methods.base import Report, SceneModel, TileData, silent
-from geofuse.result import OutputOptions, RunSummary, output_spec, provenance, summarise
+from geofuse.result import OutputOptions, RunSummary, input_hashes, output_spec, provenance, summarise
 from geofuse.sensors.psf import Psf
 from geofuse.tiling import Edges, Mosaic, Tile, TileGrid, Window
 
@@ -216,16 +216,16 @@ def run(
     from geofuse.io import check_output_path, open_sink
 
     check_output_path(output)
-    refuse_overwriting_input(output, (hsi, msi))
+    refuse_overwriting_input(output, (hsi, msi, pair_options.srf, pair_options.psf, pair_options.wavelengths))
     settings, output_options = settings or FusionSettings(), output_options or OutputOptions()
     clock = Stopwatch()
     options = {f.name: getattr(pair_options, f.name) for f in dataclasses.fields(pair_options)}
     pair = open_pair(hsi, msi, **options)
     fusion = Fusion(pair, settings)
+    spec = output_spec(fusion, output_options, {**provenance(fusion), **input_hashes(hsi, msi)})
     clock.lap("reading")
     fusion.fit(report)
     clock.lap("learning")
-    spec = output_spec(fusion, output_options, provenance(fusion, hsi, msi))
     with open_sink(output, spec, driver=output_options.driver) as sink:
         for row, values in fusion.rows(report):
             clock.lap("fusing")
@@ -237,10 +237,17 @@ def run(
     return summarise(fusion, spec, str(output), clock.seconds)
 
 
-def refuse_overwriting_input(output: str | Path, inputs: Sequence[str | Path]) -> None:
-    """Raise if the output is one of the inputs, under whatever name."""
+def refuse_overwriting_input(output: str | Path, inputs: Sequence[Any]) -> None:
+    """Raise if the output is one of the inputs, under whatever name; an ENVI header stands for its data file as well."""
+    from geofuse.io.envi import find_data
+
     for path in inputs:
-        if Path(output).resolve() == Path(path).resolve():
+        if not isinstance(path, str | Path) or not Path(path).is_file():
+            continue
+        files = [Path(path)]
+        if Path(path).suffix.lower() == ".hdr":
+            files.append(find_data(Path(path)))
+        if Path(output).resolve() in [file.resolve() for file in files]:
             raise OutputError(f"output {output} is an input of this run; choose another name with -o")
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geofuse.errors import UsageError
 from geofuse.memory import peak_memory_bytes
 from geofuse.scene import BandMetadata
 
@@ -50,8 +51,11 @@ class RunSummary:
         return {**dataclasses.asdict(self), "seconds": dict(self.seconds), "notes": list(self.notes)}
 
 
-def provenance(fusion: Fusion, hsi: str | Path, msi: str | Path) -> dict[str, str]:
-    """Return the ``GEOFUSE_*`` tags of the result: everything that decided its values, and nothing that changes from run to run."""
+def provenance(fusion: Fusion) -> dict[str, str]:
+    """Return the ``GEOFUSE_*`` tags of a result: what decided its values, and nothing that changes from run to run.
+
+    The PSF's tag is not the one that :mod:`geofuse.align.choose_psf` reads: it belongs to the HSI, not to the result.
+    """
     from geofuse import __version__
 
     pair, settings = fusion.pair, fusion.settings
@@ -66,11 +70,14 @@ def provenance(fusion: Fusion, hsi: str | Path, msi: str | Path) -> dict[str, st
         "GEOFUSE_RATIO": str(fusion.grid.ratio),
         "GEOFUSE_SRF": pair.attrs["srf"],
         "GEOFUSE_SRF_SOURCE": pair.attrs["srf_source"],
-        "GEOFUSE_PSF": pair.attrs["psf"],
-        "GEOFUSE_PSF_SOURCE": pair.attrs["psf_source"],
-        "GEOFUSE_HSI": f"{Path(hsi).name} sha256:{file_hash(hsi)}",
-        "GEOFUSE_MSI": f"{Path(msi).name} sha256:{file_hash(msi)}",
+        "GEOFUSE_HSI_PSF": pair.attrs["psf"],
+        "GEOFUSE_HSI_PSF_SOURCE": pair.attrs["psf_source"],
     }
+
+
+def input_hashes(hsi: str | Path, msi: str | Path) -> dict[str, str]:
+    """Return the tags that name the two input files and the SHA-256 of their bytes."""
+    return {f"GEOFUSE_{kind}": f"{Path(path).name} sha256:{file_hash(path)}" for kind, path in (("HSI", hsi), ("MSI", msi))}
 
 
 def file_hash(path: str | Path) -> str:
@@ -82,7 +89,13 @@ def file_hash(path: str | Path) -> str:
 
 
 def output_spec(fusion: Fusion, options: OutputOptions, tags: Mapping[str, str]) -> OutputSpec:
-    """Return the form of the result: the MSI's grid, the HSI's bands, and its type, scale and no data unless asked otherwise."""
+    """Return the form of the result: the MSI's grid, the HSI's bands, and its type, scale and no data unless asked otherwise.
+
+    Raises
+    ------
+    UsageError
+        If whole numbers are asked for without a scale where the HSI's is not one of whole numbers.
+    """
     from affine import Affine
 
     from geofuse.io import OutputSpec, default_nodata
@@ -94,9 +107,14 @@ def output_spec(fusion: Fusion, options: OutputOptions, tags: Mapping[str, str])
     )
     stored = str(attrs.get("stored_dtype", "float32"))
     dtype = options.dtype or stored
-    own = dtype == stored
-    scale = options.scale or (float(attrs.get("stored_scale", 1.0)) if own else 1.0)
-    offset = float(attrs.get("stored_offset", 0.0)) if own and not options.scale else 0.0
+    own, whole = dtype == stored, not dtype.startswith("float")
+    keep_scale = options.scale is None and (own or (whole and not stored.startswith("float")))
+    if options.scale is None and whole and not keep_scale:
+        raise UsageError(
+            f"the HSI holds {stored}; to store {dtype} give --scale, value = stored * scale, such as 0.0001 for reflectance"
+        )
+    scale = float(attrs.get("stored_scale", 1.0)) if keep_scale else (1.0 if options.scale is None else options.scale)
+    offset = float(attrs.get("stored_offset", 0.0)) if keep_scale else 0.0
     nodata = attrs.get("stored_nodata") if own else None
     nodata = default_nodata(dtype) if nodata is None else float(nodata)
     transform = Affine(*attrs["output_transform"])

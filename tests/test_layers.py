@@ -16,7 +16,11 @@ LAYERS = (
     {"geofuse.degradation", "geofuse.align"},
     {"geofuse.diffusion"},
     {"geofuse.methods"},
-    {f"geofuse.{name}" for name in ("pipeline", "accessor", "simulate", "evaluate", "benchmark", "demo", "doctor", "lazy", "report", "result")} | {"geofuse"},
+    {
+        f"geofuse.{name}"
+        for name in ("pipeline", "accessor", "simulate", "evaluate", "benchmark", "demo", "doctor", "lazy", "report", "result")
+    }
+    | {"geofuse"},
     {"geofuse_cli"},
 )
 SIDE_BY_SIDE = (0, 5)  # layers whose files lie beside each other in geofuse/ itself: one folder, so they may import each other

@@ -298,7 +298,6 @@ def test_an_output_that_is_an_input(job, refused, which):
     refused(job, output=which.format(job.folder.name), words="is an input of this run; choose another name with -o")
 
 
-@pytest.mark.xfail(strict=True, reason="pipeline.refuse_overwriting_input looks at HSI and MSI only")
 @pytest.mark.parametrize("which", ["camera.csv", "psf.csv", "nm.csv"])
 def test_an_output_that_is_a_table_of_this_run(job, refused, which):
     np.savetxt(job.folder / "psf.csv", np.ones((4, 4)), delimiter=",")
@@ -307,16 +306,13 @@ def test_an_output_that_is_a_table_of_this_run(job, refused, which):
     refused(job, *tables, output=which, words="is an input of this run; choose another name with -o")
 
 
-DATA_BY_HEADER = pytest.mark.xfail(strict=True, reason="pipeline.refuse_overwriting_input does not know a header's data file")
-
-
 @pytest.mark.parametrize(
     ("given", "output"),
     [
         ("hsi.dat", "hsi.dat"),
         ("hsi.dat", "hsi.hdr"),
         ("hsi.dat", "hsi.img"),
-        pytest.param("hsi.hdr", "hsi.dat", marks=DATA_BY_HEADER),
+        ("hsi.hdr", "hsi.dat"),
         ("hsi.hdr", "hsi.hdr"),
         ("hsi.hdr", "hsi.img"),
     ],

@@ -104,7 +104,7 @@ def test_provenance_says_how_the_result_was_made_and_nothing_that_changes(job, f
     with rasterio.open(fuse(job).path) as dataset:
         tags = dataset.tags()
     assert (tags["GEOFUSE_METHOD"], tags["GEOFUSE_SEED"], tags["GEOFUSE_RATIO"]) == ("subspace", "0", "4")
-    assert '"box"' in tags["GEOFUSE_PSF"] and tags["GEOFUSE_PSF_SOURCE"] == "given"
+    assert '"box"' in tags["GEOFUSE_HSI_PSF"] and tags["GEOFUSE_HSI_PSF_SOURCE"] == "given"
     assert hashlib.sha256(job.hsi_path.read_bytes()).hexdigest() in tags["GEOFUSE_HSI"]
     assert str(job.folder) not in tags["GEOFUSE_HSI"] + tags["GEOFUSE_MSI"]
 
