@@ -63,18 +63,18 @@ def draw_spectra(axes, pair, fused):
         for spectrum, style, name in ((fine, "-", f"fused, {label}"), (coarse, ":", "its coarse pixel")):
             axes[3].plot(*with_gaps(fused.wavelength.values, spectrum.values), style, color=colour, label=name, linewidth=1.2)
     axes[3].set(xlabel="wavelength (nm)", ylabel="value in the HSI's units", title="spectra of the marked pixels")
-    axes[3].legend(fontsize="small", ncols=3)
+    axes[3].legend(fontsize="small", ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.16))
 
 
 def draw_overview(pair, fused, path):
     """Draw the images above and the spectra below."""
     figure, axes = plt.subplot_mosaic(
-        [["hsi", "msi", "fused"], ["spectra"] * 3], figsize=(12, 8), height_ratios=[1.25, 1], layout="constrained"
+        [["hsi", "msi", "fused"], ["spectra"] * 3], figsize=(12, 8.4), height_ratios=[1.25, 1], layout="constrained"
     )
     axes = [axes[name] for name in ("hsi", "msi", "fused", "spectra")]
     draw_images(axes[:3], pair, fused)
     draw_spectra(axes, pair, fused)
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=90)
     plt.close(figure)
 
 
