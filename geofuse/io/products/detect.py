@@ -1,0 +1,40 @@
+"""Which product a path belongs to."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+MODULES: tuple[str, ...] = ()
+"""Modules of this folder, asked in this order."""
+
+
+class Product(Protocol):
+    """What a module of this folder offers."""
+
+    TITLE: str
+
+    def matches(self, path: Path) -> bool:
+        """Tell by name and layout alone whether ``path`` is a file or folder of this product."""
+        ...
+
+    def open_product(self, path: Path, *, chunks: Any = None) -> xr.DataArray:
+        """Open it as a lazy scene; ``chunks`` as for :func:`geofuse.io.open_scene`."""
+        ...
+
+
+def find_product(path: str | os.PathLike[str]) -> Product | None:
+    """Return the module that reads the product at ``path``, or None for anything else (also for what is not there)."""
+    local = Path(path)
+    if not local.exists():
+        return None
+    for name in MODULES:
+        module: Any = import_module(f"{__name__.rpartition('.')[0]}.{name}")
+        if module.matches(local):
+            return module
+    return None
