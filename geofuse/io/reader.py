@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,9 +13,11 @@ import numpy as np
 from geofuse.errors import InputError
 from geofuse.io import envi
 from geofuse.io.bands import read_bands
+from geofuse.io.given import given_wavelengths
 from geofuse.io.guard import Source, find_source, header_path, known_crs, opened
+from geofuse.io.products.detect import find_product
 from geofuse.io.storage import Storage, decode, read_storage
-from geofuse.scene import make_scene
+from geofuse.scene import BandMetadata, make_scene
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -46,7 +49,7 @@ def open_scene(
     wavelengths: np.ndarray | str | os.PathLike[str] | None = None,
     allow_remote: bool = False,
 ) -> xr.DataArray:
-    """Open a GeoTIFF, COG or ENVI image as a lazy scene.
+    """Open a GeoTIFF, COG or ENVI image, or a product as its agency publishes it, as a lazy scene.
 
     Nothing but metadata is read before the values are computed; each chunk then opens the file for itself, so chunks may be
     computed in any thread or process. The file must stay as it is until then.
@@ -54,7 +57,8 @@ def open_scene(
     Parameters
     ----------
     path
-        A GeoTIFF or COG, an ENVI data file, or an ENVI header (``.hdr``).
+        A GeoTIFF or COG, an ENVI data file, an ENVI header (``.hdr``), or a file or folder of a product (see
+        :mod:`geofuse.io.products`).
     chunks
         Chunk sizes as dask takes them: a tuple (band, y, x), a mapping with some of these keys, one number for y and x, or
         None for all bands in windows of about 16 MiB that follow the blocks of the file.
@@ -78,8 +82,9 @@ def open_scene(
         If the file is of another kind, damaged or implausible, or its metadata contradict each other. Computing a chunk that
         cannot be read raises it too.
     """
-    import dask.array as da
-
+    product = find_product(path)
+    if product is not None:
+        return _override(product.open_product(Path(path), chunks=chunks), wavelengths)
     source = find_source(path, allow_remote=allow_remote)
     with opened(source, check=True) as dataset:
         header = header_fields(dataset)
@@ -87,13 +92,50 @@ def open_scene(
         report = read_bands(dataset, header, storage.index, wavelengths)
         if report.conflict:
             raise InputError(f"{source.path}: the {report.conflict}; pass the right ones (wavelengths=, a CSV file)")
-        shape = (len(storage.index), dataset.height, dataset.width)
-        layout = _chunk_sizes(chunks, shape, dataset.block_shapes[0])
-        attrs = {**storage.attributes(), "source": os.fspath(path), "provenance": provenance(dataset, header)}
-        crs, transform = known_crs(dataset), dataset.transform
+        attrs = {"source": os.fspath(path), "provenance": provenance(dataset, header)}
+        return lazy_scene(source, dataset, storage, report.bands, attrs, chunks)
+
+
+def _override(scene: xr.DataArray, wavelengths: np.ndarray | str | os.PathLike[str] | None) -> xr.DataArray:
+    """Let given wavelengths decide over those of a product; without them, metadata that contradict each other are an error."""
+    conflict = scene.attrs.pop("conflict", None)
+    if wavelengths is None:
+        if conflict:
+            raise InputError(f"{scene.attrs['source']}: the {conflict}; pass the right ones (wavelengths=, a CSV file)")
+        return scene
+    given = given_wavelengths(wavelengths, scene.sizes["band"])
+    fwhm = np.where(np.isfinite(given.fwhm_nm), given.fwhm_nm, scene.fwhm.values)
+    units = scene.wavelength.attrs, scene.fwhm.attrs
+    return scene.assign_coords(wavelength=("band", given.wavelength_nm, units[0]), fwhm=("band", fwhm, units[1]))
+
+
+def lazy_scene(
+    source: Source, dataset: DatasetReader, storage: Storage, bands: BandMetadata, attrs: Mapping[str, Any], chunks: Any
+) -> xr.DataArray:
+    """Return the scene of an open dataset, of which nothing is read before its values are computed.
+
+    Parameters
+    ----------
+    source
+        Where each chunk is read from.
+    dataset
+        The same, open.
+    storage
+        Its stored form: which bands, scale, offset and no data.
+    bands
+        What is known of these bands.
+    attrs
+        Attributes besides those of ``storage``.
+    chunks
+        As for :func:`open_scene`.
+    """
+    import dask.array as da
+
+    shape = (len(storage.index), dataset.height, dataset.width)
+    layout = chunk_sizes(chunks, shape, dataset.block_shapes[0])
     reader = ChunkReader(source, storage, _fingerprint(source))
     data = da.map_blocks(reader, chunks=layout, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32), name=_token(reader, layout))
-    scene = make_scene(data, report.bands, transform, crs, attrs)
+    scene = make_scene(data, bands, dataset.transform, known_crs(dataset), {**storage.attributes(), **attrs})
     if storage.index != tuple(range(1, shape[0] + 1)):
         scene = scene.assign_coords(band=("band", np.asarray(storage.index)))
     return scene
@@ -109,18 +151,28 @@ def _token(reader: ChunkReader, layout: Any) -> str:
 
 
 def _fingerprint(source: Source) -> tuple[int, int] | None:
-    """Return size and modification time of a local file, by which a later change is noticed."""
-    if not source.is_local:
-        return None
+    return file_fingerprint(source.location) if source.is_local else None
+
+
+def file_fingerprint(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Return size and modification time of a file, by which a later change is noticed; zeros if it is gone."""
     try:
-        status = os.stat(source.location)
+        status = os.stat(path)
     except FileNotFoundError:
         return (0, 0)
     return status.st_size, status.st_mtime_ns
 
 
-def _chunk_sizes(chunks: Any, shape: tuple[int, int, int], block: tuple[int, int]) -> tuple[tuple[int, ...], ...]:
-    """Turn ``chunks`` into sizes along (band, y, x); the default follows the file's blocks, so that each is read once."""
+def chunk_sizes(chunks: Any, shape: tuple[int, int, int], block: tuple[int, int]) -> tuple[tuple[int, ...], ...]:
+    """Turn ``chunks`` (see :func:`open_scene`) into sizes along (band, y, x).
+
+    The default follows the file's blocks (rows, columns), so that each is read once.
+
+    Raises
+    ------
+    InputError
+        If ``chunks`` do not fit.
+    """
     import dask.array as da
 
     if chunks is None:
