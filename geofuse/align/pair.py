@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,8 @@ import numpy as np
 import xarray as xr
 
 from geofuse.align.choose_psf import choose_psf
+from geofuse.align.coregister import Registration, check_mode, pixel_metres, put_right, register
+from geofuse.align.dataset import Part, nested_dataset, window_attrs
 from geofuse.align.grids import Grid, GridPlan, plan_grids
 from geofuse.align.orient import north_up
 from geofuse.align.pan import estimate_pan_response, refuse_unless_pan
@@ -39,16 +41,28 @@ class _Sensed:
 
 
 @dataclass(frozen=True)
-class _Part:
-    """One image of the pair in the making: lazy values (band, rows, cols), what is known of the bands, and their file numbers."""
+class _Given:
+    """Both images as they are, north up, and what is known whatever their grids: names are for messages."""
 
-    values: Any
-    bands: BandMetadata
-    number: np.ndarray
+    hsi: Part
+    msi: Part
+    fine_grid: Grid
+    match: BandMatch | None
+    min_coverage: float
+    hsi_name: str
+    msi_name: str
 
-    def select(self, index: np.ndarray) -> _Part:
-        """Keep the bands at the 0-based positions ``index``."""
-        return _Part(self.values[index], self.bands.select(index), self.number[index])
+
+@dataclass(frozen=True)
+class _Laid:
+    """Both images on nested grids."""
+
+    plan: GridPlan
+    psf: Psf
+    coarse: Part
+    fine: Part
+    sensed: _Sensed
+    notes: tuple[str, ...]
 
 
 def make_pair(
@@ -60,10 +74,12 @@ def make_pair(
     min_coverage: float = 0.9,
     psf: str | Psf = "auto",
     wavelengths: Sequence[float] | None = None,
+    coregister: str = "off",
 ) -> xr.Dataset:
     """Bring a coarse hyperspectral scene and a fine multispectral one onto nested grids.
 
-    Lazy: of the coarse image it is computed which bands hold data, of the fine one blocks are read until one holds data; no more.
+    Lazy: of the coarse image it is computed which bands hold data, of the fine one blocks are read until one holds data; no more,
+    unless an option below says so.
 
     Parameters
     ----------
@@ -82,6 +98,9 @@ def make_pair(
         ``"auto"``, the text of a PSF (:meth:`Psf.parse`), or a PSF.
     wavelengths
         Centre wavelengths of all bands of the HSI in nm, in place of its own.
+    coregister
+        ``"off"``; or ``"shift"``, ``"affine"`` or ``"auto"``: find out from up to 36 windows of both images how the HSI lies on
+        the MSI (:mod:`geofuse.align.coregister`) and put its grid right.
 
     Returns
     -------
@@ -97,6 +116,7 @@ def make_pair(
     UsageError
         If there is no ``srf`` and the MSI has several bands.
     """
+    check_mode(coregister)
     hsi_name, msi_name = (_name(scene, kind) for scene, kind in ((hsi, "HSI"), (msi, "MSI")))
     _refuse_swapped_bands(hsi, msi)
     hsi, coarse_grid, notes = north_up(hsi, hsi_name)
@@ -107,26 +127,53 @@ def make_pair(
     bands = _with_wavelengths(band_metadata(hsi), wavelengths, hsi_name)
     if match:
         _refuse_without_wavelengths(bands, hsi_name, match.response.title)
-    coarse = _Part(_lazy(hsi), bands, _numbers(hsi))
-    coarse, coarse_notes = _coarse_part(coarse, coarse_grid, fine_grid, plan, hsi_name)
-    fine = _fine_part(_Part(_lazy(msi), band_metadata(msi), _numbers(msi)), match.msi_index if match else (0,), plan, msi_name)
-    sensed = _sensed(match, coarse, min_coverage) if match else _sensed_from_images(coarse, fine, chosen_psf, plan.ratio)
-    notes = [*notes, *more, *_plan_notes(plan, fine_grid), *coarse_notes, *sensed.notes, f"PSF: {chosen_psf.label} ({psf_source})"]
+    coarse, fine = Part(_lazy(hsi), bands, _numbers(hsi)), Part(_lazy(msi), band_metadata(msi), _numbers(msi))
+    given = _Given(coarse, fine, fine_grid, match, min_coverage, hsi_name, msi_name)
+    laid, found = _lay(given, coarse_grid, plan, chosen_psf), None
+    if coregister != "off":
+        laid, found = _registered(given, laid, coarse_grid, coregister)
+        psf_source += "; moved with the image" if laid.psf != chosen_psf else ""
+    said = [found.note] if found else []
+    notes = [*notes, *more, *said, *laid.notes, f"PSF: {laid.psf.label} ({psf_source})"]
     for note in notes:
-        _LOG.info(note)
+        _LOG.log(logging.WARNING if note in said and found.model == "none" else logging.INFO, note)
     attrs = {
-        "ratio": plan.ratio,
-        "psf": chosen_psf.to_tag(),
+        "ratio": laid.plan.ratio,
+        "psf": laid.psf.to_tag(),
         "psf_source": psf_source,
-        "srf": sensed.title,
-        "srf_source": sensed.source,
-        **_window_attrs(plan, fine_grid),
+        "srf": laid.sensed.title,
+        "srf_source": laid.sensed.source,
+        **window_attrs(laid.plan, fine_grid),
+        **({"coregistration": found.to_tag()} if found else {}),
         "notes": notes,
         "hsi_source": str(hsi.attrs.get("source", "")),
         "msi_source": str(msi.attrs.get("source", "")),
         **{key: value for key, value in hsi.attrs.items() if key.startswith("stored_")},
     }
-    return _dataset(coarse, fine, sensed.matrix, plan, fine_grid, attrs)
+    return nested_dataset(laid.coarse, laid.fine, laid.sensed.matrix, laid.plan, fine_grid, attrs)
+
+
+def _lay(given: _Given, grid: Grid, plan: GridPlan, psf: Psf) -> _Laid:
+    """Bring both images onto the plan's grids and find the response."""
+    match, fine_grid = given.match, given.fine_grid
+    coarse, notes = _coarse_part(given.hsi, grid, fine_grid, plan, given.hsi_name)
+    fine = _fine_part(given.msi, match.msi_index if match else (0,), plan, given.msi_name)
+    sensed = _sensed(match, coarse, given.min_coverage) if match else _sensed_from_images(coarse, fine, psf, plan.ratio)
+    return _Laid(plan, psf, coarse, fine, sensed, (*_plan_notes(plan, fine_grid), *notes, *sensed.notes))
+
+
+def _registered(given: _Given, laid: _Laid, grid: Grid, mode: str) -> tuple[_Laid, Registration]:
+    """Find out how the images lie on each other and lay them anew where that differs from what their grids say."""
+    plan, fine_grid = laid.plan, given.fine_grid
+    pixel = pixel_metres(fine_grid.cut(plan.fine).coarsened(plan.ratio))
+    found = register(laid.coarse.values, laid.fine.values, laid.sensed.matrix, laid.psf, plan.ratio, mode, pixel)
+    if not found.applied:
+        return laid, found
+    right, psf = put_right(found, grid, fine_grid, plan, laid.psf)
+    new = plan_grids(right, fine_grid)
+    if new.why_warp and not plan.why_warp:
+        new = replace(new, why_warp="the co-registration is more than a shift")
+    return _lay(given, right, new, psf), found
 
 
 def _name(scene: xr.DataArray, kind: str) -> str:
@@ -187,7 +234,7 @@ def _match(
     return match_bands(response, bands.band_name, bands.wavelength_nm, len(bands), requested=msi_bands)
 
 
-def _sensed(match: BandMatch, coarse: _Part, min_coverage: float) -> _Sensed:
+def _sensed(match: BandMatch, coarse: Part, min_coverage: float) -> _Sensed:
     """Lay the matched response on the HSI's bands."""
     from geofuse.sensors import response_matrix
 
@@ -196,13 +243,13 @@ def _sensed(match: BandMatch, coarse: _Part, min_coverage: float) -> _Sensed:
     return _Sensed(matrix, response.title, response.source, match.notes)
 
 
-def _sensed_from_images(coarse: _Part, fine: _Part, psf: Psf, ratio: int) -> _Sensed:
+def _sensed_from_images(coarse: Part, fine: Part, psf: Psf, ratio: int) -> _Sensed:
     """Estimate the response of one panchromatic band from the two images."""
     found = estimate_pan_response(coarse.values, fine.values, psf, ratio)
     return _Sensed(found.matrix, "panchromatic band, response estimated", found.source, (found.note,))
 
 
-def _coarse_part(part: _Part, grid: Grid, fine_grid: Grid, plan: GridPlan, name: str) -> tuple[_Part, list[str]]:
+def _coarse_part(part: Part, grid: Grid, fine_grid: Grid, plan: GridPlan, name: str) -> tuple[Part, list[str]]:
     """Cut or warp the coarse image to the pair's coarse grid and drop its bands without data there."""
     target = fine_grid.cut(plan.fine).coarsened(plan.ratio)
     window = source_window(grid, target) if plan.why_warp else plan.coarse
@@ -210,18 +257,18 @@ def _coarse_part(part: _Part, grid: Grid, fine_grid: Grid, plan: GridPlan, name:
     has_data = np.asarray(np.isfinite(cut).any(axis=(1, 2)).compute())
     if not has_data.any():
         raise InputError(f"{name} holds no data where the images overlap; check its no-data value and that both show one place")
-    kept = _Part(cut, part.bands, part.number).select(np.flatnonzero(has_data))
+    kept = Part(cut, part.bands, part.number).select(np.flatnonzero(has_data))
     if plan.why_warp:
-        kept = _Part(warp(kept.values, grid.cut(window), target), kept.bands, kept.number)
+        kept = Part(warp(kept.values, grid.cut(window), target), kept.bands, kept.number)
     size = max(CHUNK // plan.ratio, MIN_COARSE_CHUNK)
     notes = []
     if not has_data.all():
         stay = f"{has_data.sum()} of {len(has_data)} bands stay"
         notes.append(f"HSI: left out {_ranges(part.number[~has_data])}, without any data ({stay})")
-    return _Part(kept.values.rechunk((-1, size, size)), kept.bands, kept.number), notes
+    return Part(kept.values.rechunk((-1, size, size)), kept.bands, kept.number), notes
 
 
-def _fine_part(part: _Part, index: Sequence[int], plan: GridPlan, name: str) -> _Part:
+def _fine_part(part: Part, index: Sequence[int], plan: GridPlan, name: str) -> Part:
     """Cut the fine image, keep the bands of the response and pad with no data to whole coarse pixels."""
     import dask.array as da
 
@@ -235,7 +282,7 @@ def _fine_part(part: _Part, index: Sequence[int], plan: GridPlan, name: str) -> 
         values = da.pad(values, pads, mode="constant", constant_values=np.nan)
     values = values.rechunk((-1, size, size))
     _refuse_empty(values, name)
-    return _Part(values, part.bands, part.number)
+    return Part(values, part.bands, part.number)
 
 
 def _refuse_empty(values: Any, name: str) -> None:
@@ -265,46 +312,3 @@ def _plan_notes(plan: GridPlan, fine_grid: Grid) -> list[str]:
         of = f"{fine_grid.height} x {fine_grid.width}"
         notes.append(f"output: the overlap of the images, {out.height} x {out.width} of the MSI's {of} pixels")
     return notes
-
-
-def _window_attrs(plan: GridPlan, fine_grid: Grid) -> dict[str, tuple[float, ...]]:
-    """Where the output lies in the pair's fine grid, and its transform."""
-    inner, transform = plan.output.within(plan.fine), fine_grid.cut(plan.output).transform
-    return {"output_window": (inner.row0, inner.row1, inner.col0, inner.col1), "output_transform": tuple(transform)[:6]}
-
-
-def _dataset(coarse: _Part, fine: _Part, matrix: np.ndarray, plan: GridPlan, fine_grid: Grid, attrs: dict[str, Any]) -> xr.Dataset:
-    """Put the parts together."""
-    import rioxarray  # noqa: F401  (registers .rio)
-
-    grid = fine_grid.cut(plan.fine)
-    (y, x), (y_hsi, x_hsi) = _centres(grid), _centres(grid.coarsened(plan.ratio))
-    nm = {"units": "nm", "standard_name": "radiation_wavelength"}
-    pair = xr.Dataset(
-        {
-            "hsi": (("band", "y_hsi", "x_hsi"), coarse.values),
-            "msi": (("band_msi", "y", "x"), fine.values),
-            "response": (("band_msi", "band"), np.asarray(matrix, float)),
-        },
-        coords={
-            "band": ("band", coarse.number),
-            "wavelength": ("band", coarse.bands.wavelength_nm, nm),
-            "fwhm": ("band", coarse.bands.fwhm_nm, {"units": "nm"}),
-            "good_band": ("band", coarse.bands.good_band),
-            "band_name": ("band", np.asarray(coarse.bands.band_name, object)),
-            "band_msi": ("band_msi", fine.number),
-            "msi_band_name": ("band_msi", np.asarray(fine.bands.band_name, object)),
-            "y": ("y", y),
-            "x": ("x", x),
-            "y_hsi": ("y_hsi", y_hsi),
-            "x_hsi": ("x_hsi", x_hsi),
-        },
-        attrs=attrs,
-    )
-    return pair.rio.write_crs(fine_grid.crs).rio.write_transform(grid.transform)
-
-
-def _centres(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Pixel centres (y, x) in CRS units."""
-    t = grid.transform
-    return t.f + t.e * (np.arange(grid.height) + 0.5), t.c + t.a * (np.arange(grid.width) + 0.5)
