@@ -93,7 +93,7 @@ class Psf:
     def label(self) -> str:
         """One phrase for summaries."""
         if self.kind == "gaussian":
-            return f"Gaussian, FWHM {self.fwhm:g} coarse pixels"
+            return f"Gaussian, FWHM {self.fwhm:g} coarse pixel{'' if self.fwhm == 1 else 's'}"
         if self.kind == "kernel":
             rows = np.asarray(self.kernel)
             return f"kernel of {rows.shape[0]} x {rows.shape[1]} fine pixels"
