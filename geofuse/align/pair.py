@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from geofuse.align.choose_psf import choose_psf
 from geofuse.align.coregister import Registration, check_mode, pixel_metres, put_right, register
 from geofuse.align.dataset import Part, nested_dataset, window_attrs
+from geofuse.align.estimated import Sought, psf_note, response_content, rows_note
 from geofuse.align.grids import Grid, GridPlan, plan_grids
 from geofuse.align.orient import north_up
 from geofuse.align.pan import estimate_pan_response, refuse_unless_pan
@@ -49,6 +49,7 @@ class _Given:
     fine_grid: Grid
     match: BandMatch | None
     min_coverage: float
+    sought: Sought
     hsi_name: str
     msi_name: str
 
@@ -63,6 +64,7 @@ class _Laid:
     fine: Part
     sensed: _Sensed
     notes: tuple[str, ...]
+    responses: dict[str, Any] | None  # what a response file holds, where something was estimated
 
 
 def make_pair(
@@ -75,6 +77,8 @@ def make_pair(
     psf: str | Psf = "auto",
     wavelengths: Sequence[float] | None = None,
     coregister: str = "off",
+    response: str | Path | None = None,
+    srf_bands: str | Path | None = None,
 ) -> xr.Dataset:
     """Bring a coarse hyperspectral scene and a fine multispectral one onto nested grids.
 
@@ -88,19 +92,24 @@ def make_pair(
     srf
         Spectral response of the MSI's sensor: a name, the path of a CSV file, or a :class:`~geofuse.sensors.SensorResponse`. None
         for an MSI of one panchromatic band: its response is estimated from the two images (:mod:`geofuse.align.pan`), for which
-        blocks of both are read, and the HSI needs no wavelengths.
+        blocks of both are read, and the HSI needs no wavelengths. ``"estimate"`` does the like for any number of bands
+        (:mod:`geofuse.align.blind`), all of them used in the file's order.
     msi_bands
         Names of the sensor's bands, as a sequence or separated by commas: one for each band of the MSI in its order, or those to
         use; None to match by name, wavelength or order.
     min_coverage
         Least part of a response, 0 to 1, that the HSI's bands must cover.
     psf
-        ``"auto"``, the text of a PSF (:meth:`Psf.parse`), or a PSF.
+        ``"auto"``, the text of a PSF (:meth:`Psf.parse`), a PSF, or ``"estimate"`` to find it from the two images.
     wavelengths
         Centre wavelengths of all bands of the HSI in nm, in place of its own.
     coregister
         ``"off"``; or ``"shift"``, ``"affine"`` or ``"auto"``: find out from up to 36 windows of both images how the HSI lies on
         the MSI (:mod:`geofuse.align.coregister`) and put its grid right.
+    response
+        File of an earlier estimate (:mod:`geofuse.align.response_file`), in place of ``srf``, and of ``psf`` where that is "auto".
+    srf_bands
+        ``"rgb"`` or the path of a table: between which wavelengths each band lies whose response is estimated.
 
     Returns
     -------
@@ -117,22 +126,23 @@ def make_pair(
         If there is no ``srf`` and the MSI has several bands.
     """
     check_mode(coregister)
+    sought = Sought.of(srf, psf, response, srf_bands, msi_bands)
     hsi_name, msi_name = (_name(scene, kind) for scene, kind in ((hsi, "HSI"), (msi, "MSI")))
     _refuse_swapped_bands(hsi, msi)
     hsi, coarse_grid, notes = north_up(hsi, hsi_name)
     msi, fine_grid, more = north_up(msi, msi_name)
     plan = plan_grids(coarse_grid, fine_grid)
-    chosen_psf, psf_source = choose_psf(psf, hsi.attrs, plan.ratio)
-    match = _match(srf, msi, msi_bands, msi_name)
+    chosen_psf, psf_source = sought.first_psf(psf, hsi.attrs, plan.ratio)
+    match = None if sought.no_table else _match(srf, msi, msi_bands, msi_name)
     bands = _with_wavelengths(band_metadata(hsi), wavelengths, hsi_name)
     if match:
         _refuse_without_wavelengths(bands, hsi_name, match.response.title)
     coarse, fine = Part(_lazy(hsi), bands, _numbers(hsi)), Part(_lazy(msi), band_metadata(msi), _numbers(msi))
-    given = _Given(coarse, fine, fine_grid, match, min_coverage, hsi_name, msi_name)
+    given = _Given(coarse, fine, fine_grid, match, min_coverage, sought, hsi_name, msi_name)
     laid, found = _lay(given, coarse_grid, plan, chosen_psf), None
     if coregister != "off":
         laid, found = _registered(given, laid, coarse_grid, coregister)
-        psf_source += "; moved with the image" if laid.psf != chosen_psf else ""
+        psf_source += "; moved with the image" if laid.psf != chosen_psf and not sought.psf else ""
     said = [found.note] if found else []
     notes = [*notes, *more, *said, *laid.notes, f"PSF: {laid.psf.label} ({psf_source})"]
     for note in notes:
@@ -145,6 +155,7 @@ def make_pair(
         "srf_source": laid.sensed.source,
         **window_attrs(laid.plan, fine_grid),
         **({"coregistration": found.to_tag()} if found else {}),
+        **({"responses": {**laid.responses, "psf_source": psf_source}} if laid.responses else {}),
         "notes": notes,
         "hsi_source": str(hsi.attrs.get("source", "")),
         "msi_source": str(msi.attrs.get("source", "")),
@@ -155,11 +166,21 @@ def make_pair(
 
 def _lay(given: _Given, grid: Grid, plan: GridPlan, psf: Psf) -> _Laid:
     """Bring both images onto the plan's grids and find the response."""
-    match, fine_grid = given.match, given.fine_grid
+    match, fine_grid, sought = given.match, given.fine_grid, given.sought
     coarse, notes = _coarse_part(given.hsi, grid, fine_grid, plan, given.hsi_name)
-    fine = _fine_part(given.msi, match.msi_index if match else (0,), plan, given.msi_name)
-    sensed = _sensed(match, coarse, given.min_coverage) if match else _sensed_from_images(coarse, fine, psf, plan.ratio)
-    return _Laid(plan, psf, coarse, fine, sensed, (*_plan_notes(plan, fine_grid), *notes, *sensed.notes))
+    used = match.msi_index if match else range(given.msi.values.shape[0])
+    fine = _fine_part(given.msi, used, plan, given.msi_name)
+    sensed, rows = (_sensed(match, coarse, given.min_coverage) if match else None), None
+    psf, found = sought.find_psf(coarse, fine, psf, plan.ratio, sensed.matrix if sensed else None)
+    if sought.no_table:
+        matrix, title, source, rows = sought.find_rows(coarse, fine, psf, plan.ratio)
+        sensed = _Sensed(matrix, title, source, (rows_note(rows),) if rows else ())
+    sensed = sensed or _sensed_from_images(coarse, fine, psf, plan.ratio)
+    notes = (*_plan_notes(plan, fine_grid), *notes, *sensed.notes, *([psf_note(found)] if found else []))
+    responses = (
+        response_content(coarse, fine, sensed.matrix, sensed.source, rows, psf, found, plan.ratio) if rows or found else None
+    )
+    return _Laid(plan, psf, coarse, fine, sensed, notes, responses)
 
 
 def _registered(given: _Given, laid: _Laid, grid: Grid, mode: str) -> tuple[_Laid, Registration]:

@@ -1,0 +1,129 @@
+"""The file of estimated responses: JSON that ``geofuse estimate`` writes and ``geofuse run --response`` reads.
+
+    {"format": "geofuse-response", "version": 1, "made_by": "geofuse 0.1.0", "ratio": 4,
+     "hsi": {"band": [1, ...], "wavelength_nm": [418.2, ...]},
+     "response": {"band_names": [...], "rows": [[...], ...], "standard_error": [[...], ...] or null, "gain": [...],
+                  "bell": [[centre, FWHM, order] or null, ...] or null, "left_over": [...] or null, "source": "..."},
+     "psf": {"kind": "gaussian", ...}, "psf_source": "...", "psf_fit": {...} or null}
+
+Numbers that are not known are null. Rows hold one weight a band of the HSI, not negative; their sum is the gain.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geofuse.errors import InputError, MissingFileError
+from geofuse.sensors.psf import Psf
+
+FORMAT, VERSION = "geofuse-response", 1
+_MOST_BYTES = 2**26
+_SAME_NM = 1.0
+
+
+@dataclass(frozen=True)
+class ResponseFile:
+    """What a file of responses says; every part has been checked."""
+
+    path: str
+    ratio: int
+    band: np.ndarray  # (C,) int, band numbers of the HSI
+    wavelength_nm: np.ndarray  # (C,), NaN where unknown
+    matrix: np.ndarray  # (c, C)
+    band_names: tuple[str, ...]
+    psf: Psf
+
+    def rows_for(self, band: np.ndarray, wavelength_nm: np.ndarray) -> np.ndarray:
+        """Return R for the bands that an HSI has (numbers and wavelengths in nm).
+
+        Raises
+        ------
+        InputError
+            If the file has no weight for one of the bands, has weight for one that is missing, or wavelengths differ.
+        """
+        place = {int(number): i for i, number in enumerate(self.band)}
+        missing = [int(b) for b in band if int(b) not in place]
+        if missing:
+            raise InputError(f"{self.path} has no response for band {missing[0]} of the HSI; estimate it anew from this HSI")
+        index = np.array([place[int(b)] for b in band])
+        theirs, ours = self.wavelength_nm[index], np.asarray(wavelength_nm, float)
+        differ = np.abs(theirs - ours) > _SAME_NM  # False where one of them is unknown
+        if differ.any():
+            i = int(np.flatnonzero(differ)[0])
+            found = f"band {int(band[i])} is at {ours[i]:g} nm in the HSI and at {theirs[i]:g} nm in {self.path}"
+            raise InputError(f"{found}; that file belongs to another sensor, estimate it anew")
+        lost = self.matrix.sum(axis=1) - self.matrix[:, index].sum(axis=1)
+        if (lost > 0.1 * self.matrix.sum(axis=1)).any():
+            raise InputError(
+                f"{self.path} gives over a tenth of a band's weight to bands that this HSI does not have; estimate it anew"
+            )
+        return self.matrix[:, index]
+
+
+def read_response_file(path: str | os.PathLike[str]) -> ResponseFile:
+    """Read and check a file of responses.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    InputError
+        If it is not what :func:`write_response_file` writes.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFileError(f"response file {path} does not exist")
+    if path.stat().st_size > _MOST_BYTES:
+        raise InputError(f"response file {path} has {path.stat().st_size >> 20} MiB, expected less than {_MOST_BYTES >> 20}")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise InputError("it is no file of 'geofuse estimate'")
+        if content.get("version") != VERSION:
+            raise InputError(f"its version is {content.get('version')!r}, this geofuse reads {VERSION}")
+        return _checked(str(path), content)
+    except InputError as err:
+        raise InputError(f"response file {path} cannot be used: {err}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
+        raise InputError(f"response file {path} cannot be read: {type(err).__name__}: {err}") from None
+
+
+def _checked(path: str, content: dict[str, Any]) -> ResponseFile:
+    matrix = np.array(content["response"]["rows"], float)
+    names = tuple(str(name) for name in content["response"]["band_names"])
+    band = np.array(content["hsi"]["band"])
+    wavelength = np.array([np.nan if w is None else w for w in content["hsi"]["wavelength_nm"]], float)
+    if matrix.ndim != 2 or matrix.shape != (len(names), len(band)) or wavelength.shape != band.shape:
+        raise InputError(f"rows of shape {matrix.shape} for {len(names)} bands of the MSI and {len(band)} of the HSI")
+    if band.dtype.kind != "i" or len(set(band.tolist())) != len(band):
+        raise InputError("band numbers of the HSI must be whole and each stand there once")
+    if not np.isfinite(matrix).all() or (matrix < 0).any() or (matrix.sum(axis=1) <= 0).any():
+        raise InputError("weights must be finite and not negative, and each row's sum positive")
+    ratio = content["ratio"]
+    if not isinstance(ratio, int) or not 2 <= ratio <= 40:
+        raise InputError(f"ratio {ratio!r} is not a whole number from 2 to 40")
+    psf = Psf.from_tag(json.dumps(content["psf"]))
+    psf.separable_terms(ratio)
+    return ResponseFile(path, ratio, band, wavelength, matrix, names, psf)
+
+
+def response_text(content: dict[str, Any]) -> str:
+    """Write the content as JSON, numbers that are not finite as null."""
+    return json.dumps(_plain(content), indent=1, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """Turn arrays and numpy's numbers into JSON's types."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | list | tuple):
+        return [_plain(item) for item in (value.tolist() if isinstance(value, np.ndarray) else value)]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return (float(f"{value:.8g}") if np.isfinite(value) else None) if isinstance(value, float) else value
