@@ -37,13 +37,13 @@ HARMLESS_BYTES = 2**30
 
 _OPENING = threading.Lock()  # warning filters belong to the process, not to the thread that changes them for a moment
 _REMOTE = re.compile(r"^([a-z][a-z0-9+.-]+://|/vsi|GTIFF_|<)", re.IGNORECASE)
+_JP2 = b"\0\0\0\x0cjP  \r\n\x87\n"
 _FOREIGN = {
     b"<VRTDataset": "a VRT",
     b"\x89HDF": "an HDF5 or netCDF-4 file",
     b"CDF": "a netCDF file",
     b"\x89PNG": "a PNG picture",
     b"\xff\xd8\xff": "a JPEG picture",
-    b"\0\0\0\x0cjP": "a JPEG 2000 file",
     b"PK\x03\x04": "a zip archive",
     b"\x1f\x8b": "a gzip archive",
 }
@@ -99,6 +99,9 @@ def find_source(path: str | os.PathLike[str], *, allow_remote: bool = False) -> 
     if head.startswith(tiff.MAGIC):
         _check_sidecars(local)
         return Source.local(local, "GTiff")
+    if head.startswith(_JP2):
+        _check_sidecars(local)
+        return Source.local(local, "JP2OpenJPEG")
     if local.suffix.lower() == ".hdr":
         data = envi.find_data(local)
         _first_bytes(data)
@@ -113,7 +116,7 @@ def find_source(path: str | os.PathLike[str], *, allow_remote: bool = False) -> 
             return Source(text, text, None)
         raise InputError(f"{text}: a VRT, which can point at any file; convert it to GeoTIFF, or allow it (allow_remote)")
     if kind is not None:
-        raise InputError(f"{text}: {kind}; expected GeoTIFF, COG or ENVI: convert it first (gdal_translate)")
+        raise InputError(f"{text}: {kind}; expected GeoTIFF, COG, JPEG 2000 or ENVI: convert it first (gdal_translate)")
     raise InputError(f"{text}: not a GeoTIFF, and no ENVI header beside it (it begins with {head[:12]!r}); give an image file")
 
 

@@ -30,7 +30,9 @@ def one_file(folder: Path, pattern: str) -> Path | None:
     """
     found = sorted(p for p in folder.glob(pattern) if p.is_file())
     if len(found) > 1:
-        raise InputError(f"{folder}: {len(found)} files match {pattern} ({found[0].name}, {found[1].name}); expected one product in it")
+        raise InputError(
+            f"{folder}: {len(found)} files match {pattern} ({found[0].name}, {found[1].name}); expected one product in it"
+        )
     return found[0] if found else None
 
 
@@ -106,19 +108,24 @@ def check_same_grid(first: xr.DataArray, other: xr.DataArray, *, factor: int = 1
     InputError
         If size, CRS or geotransform differ.
     """
-    from affine import Affine
-
     shape = tuple(factor * n for n in other.shape[1:])
-    expected = first.rio.transform() * Affine.scale(factor)
-    if shape == first.shape[1:] and first.rio.crs == other.rio.crs and other.rio.transform().almost_equals(expected, 1e-6):
+    if (
+        shape == first.shape[1:]
+        and first.rio.crs == other.rio.crs
+        and np.allclose(_corners(other, 1), _corners(first, factor), rtol=1e-9, atol=1e-6)
+    ):
         return
     name, reference = other.attrs["source"], Path(first.attrs["source"]).name
     raise InputError(f"{name}: not on the grid of {reference}, as the bands of one product are; download the product again")
 
 
-def assemble(
-    first: xr.DataArray, data: Sequence[Any], bands: BandMetadata, chunks: Any, attrs: Mapping[str, Any]
-) -> xr.DataArray:
+def _corners(scene: xr.DataArray, factor: int) -> tuple[float, ...]:
+    """Return the geotransform (a to f) of a grid that is coarser than the scene's by ``factor``."""
+    t = scene.rio.transform()
+    return t.a * factor, t.b * factor, t.c, t.d * factor, t.e * factor, t.f
+
+
+def assemble(first: xr.DataArray, data: Sequence[Any], bands: BandMetadata, chunks: Any, attrs: Mapping[str, Any]) -> xr.DataArray:
     """Stack lazy arrays (1, y, x) to a scene on the grid of ``first``; ``chunks`` as for :func:`geofuse.io.open_scene`."""
     import dask.array as da
 

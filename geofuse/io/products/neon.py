@@ -1,8 +1,8 @@
 """NEON AOP surface reflectance (DP3.30006 and the flight lines DP1.30006), one HDF5 file.
 
 Layout: ``<SITE>/Reflectance/Reflectance_Data`` (row, column, band) with the attributes ``Scale_Factor`` and ``Data_Ignore_Value``,
-``Metadata/Spectral_Data/{Wavelength,FWHM}`` and ``Metadata/Coordinate_System/{Map_Info,EPSG Code}``. ``Map_Info`` is that of an ENVI
-header. The windows of the water vapour's absorption are attributes of ``Reflectance``.
+``Metadata/Spectral_Data/{Wavelength,FWHM}`` and ``Metadata/Coordinate_System/{Map_Info,EPSG Code}``. ``Map_Info`` is that of an
+ENVI header. The windows of the water vapour's absorption are attributes of ``Reflectance``.
 """
 
 from __future__ import annotations
@@ -112,11 +112,11 @@ def _attribute(file: h5py.File, data: h5py.Dataset, name: str) -> float:
 
 
 def _text(file: h5py.File, name: str) -> str:
-    """Return a text that the file holds, as a scalar or as an array of one; empty if it does not hold it."""
-    if name not in file:
+    """Return a text that the file holds, as a scalar or as an array of one; empty if it does not hold it (itself)."""
+    node = file.get(name)
+    if getattr(node, "size", 0) != 1 or node.file.filename != file.filename:
         return ""
-    value = np.ravel(np.asarray(file[name][()], dtype=object))
-    first = value[0] if value.size else ""
+    first = np.ravel(np.asarray(node[()], dtype=object))[0]
     return first.decode("utf-8", errors="replace") if isinstance(first, bytes) else str(first)
 
 
@@ -141,7 +141,9 @@ def _bands(file: h5py.File, base: str, n_bands: int) -> tuple[BandMetadata, list
 def _spectral(file: h5py.File, name: str, n_bands: int) -> np.ndarray:
     values = np.asarray(dataset(file, name, 1)[()], float)
     if values.shape != (n_bands,) or not (np.isfinite(values) & (values > 0)).all():
-        raise InputError(f"{file.filename}: {name} holds {values.size} values; expected a positive number for each of {n_bands} bands")
+        raise InputError(
+            f"{file.filename}: {name} holds {values.size} values; expected a positive number for each of {n_bands} bands"
+        )
     return values
 
 

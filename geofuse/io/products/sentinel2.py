@@ -1,7 +1,8 @@
 """Sentinel-2 Level-2A, the SAFE folder with JPEG 2000 bands.
 
 Layout, scale and band table: Sentinel-2 Products Specification Document (S2-PDGS-TAS-DI-PSD), issue 14: surface reflectance =
-(stored + BOA_ADD_OFFSET) / BOA_QUANTIFICATION_VALUE, with an offset from processing baseline 04.00 on; 0 is no data, 65535 saturated.
+(stored + BOA_ADD_OFFSET) / BOA_QUANTIFICATION_VALUE, with an offset from processing baseline 04.00 on; 0 is no data, 65535 is
+saturated.
 
 The scene has the 10 m grid: the four bands of 10 m as they are, then the six of 20 m, interpolated. Bands of 60 m are left out.
 """
@@ -123,7 +124,8 @@ def _notes(metadata: Metadata, has_coarse: bool, has_classes: bool, mask_clouds:
     if has_coarse:
         fine = ",".join(f"B{int(name[1:])}" for name in FINE)
         notes.append(
-            f"{', '.join(COARSE)} are 20 m bands interpolated to 10 m: no detail below 20 m (--msi-bands {fine} uses the 10 m bands alone)"
+            f"{', '.join(COARSE)} are 20 m bands interpolated to 10 m: no detail below 20 m "
+            f"(--msi-bands {fine} uses the 10 m bands alone)"
         )
     else:
         notes.append(f"no R20m folder: the 10 m bands alone ({', '.join(FINE)})")
@@ -179,14 +181,16 @@ def _version(file: Path, baseline: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in baseline.split("."))
     except ValueError:
-        raise InputError(f"{file}: PROCESSING_BASELINE is {baseline!r}, which tells whether values have an offset; expected 05.11 or such")
+        raise InputError(f"{file}: PROCESSING_BASELINE is {baseline!r}; expected 05.11 or such, which tells the offset") from None
 
 
 def _image_folder(root: Path) -> Path:
     """Return ``GRANULE/<one>/IMG_DATA``."""
     folders = sorted((root / "GRANULE").glob("*/IMG_DATA"))
     if len(folders) != 1:
-        raise InputError(f"{root}: {len(folders)} granules (GRANULE/*/IMG_DATA); expected one: download the product again, one tile each")
+        raise InputError(
+            f"{root}: {len(folders)} granules (GRANULE/*/IMG_DATA); expected one: download the product again, one tile each"
+        )
     return folders[0]
 
 
