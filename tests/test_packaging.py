@@ -72,8 +72,9 @@ def test_every_data_file_of_a_package_is_listed():
             assert any(fnmatch.fnmatch(inside, pattern) for pattern in patterns), f"setup.cfg [options.package_data] misses {name}"
 
 
-def test_every_import_is_a_declared_dependency():
-    declared = {distribution(requirement) for requirement in PROJECT["dependencies"]}
+def test_every_import_is_a_declared_dependency_or_in_an_extra():
+    extras = [text for extra, texts in PROJECT["optional-dependencies"].items() if extra != "dev" for text in texts]
+    declared = {distribution(requirement) for requirement in [*PROJECT["dependencies"], *extras]}
     providers = importlib.metadata.packages_distributions()
     missing = {
         f"{name} ({path.relative_to(ROOT)})"
@@ -87,6 +88,14 @@ def test_every_declared_dependency_is_imported():
     providers = importlib.metadata.packages_distributions()
     used = {distribution(provider) for name in third_party_imports() for provider in providers.get(name, [name])}
     assert {distribution(requirement) for requirement in PROJECT["dependencies"]} <= used
+
+
+def test_what_is_in_an_extra_is_imported_somewhere_and_tested():
+    extras = PROJECT["optional-dependencies"]
+    used = {distribution(name) for name in third_party_imports()}
+    tested = {distribution(requirement) for requirement in extras["dev"]}
+    optional = {distribution(text) for extra, texts in extras.items() if extra != "dev" for text in texts}
+    assert optional <= used & tested
 
 
 def test_constraints_lie_within_the_declared_ranges():

@@ -8,14 +8,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geofuse.io import tiff
 from geofuse.io.bands import read_bands
 from geofuse.io.guard import find_source, known_crs, opened
+from geofuse.io.products.detect import find_product
 from geofuse.io.reader import header_fields, provenance
 from geofuse.io.storage import Storage, read_storage
+from geofuse.scene import band_metadata
 
 if TYPE_CHECKING:
     import numpy as np
+    import xarray as xr
+    from affine import Affine
     from rasterio import DatasetReader
+    from rasterio.crs import CRS
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,7 @@ class SceneInfo:
     """
 
     path: str
+    product: str | None  # title of the product it belongs to
     driver: str
     file_bytes: int | None
     width: int
@@ -87,6 +94,9 @@ def describe(path: str | os.PathLike[str], *, allow_remote: bool = False) -> Sce
     InputError
         If the file is of another kind, damaged or implausible. Contradicting wavelengths are told in ``notes`` instead.
     """
+    product = find_product(path)
+    if product is not None:
+        return describe_scene(product.open_product(Path(path)))
     source = find_source(path, allow_remote=allow_remote)
     with opened(source, check=True) as dataset:
         header = header_fields(dataset)
@@ -96,13 +106,14 @@ def describe(path: str | os.PathLike[str], *, allow_remote: bool = False) -> Sce
         bands = report.bands
         return SceneInfo(
             path=source.path,
+            product=None,
             driver=dataset.driver,
             file_bytes=Path(source.location).stat().st_size if source.is_local else None,
             width=dataset.width,
             height=dataset.height,
             bands=len(storage.index),
             dtype=storage.dtype,
-            **_grid(dataset),
+            **_grid(dataset.transform, known_crs(dataset), dataset.width, dataset.height),
             nodata=storage.nodata[0],
             mask=storage.mask,
             scale=_one_or_all(storage.scale),
@@ -122,14 +133,58 @@ def describe(path: str | os.PathLike[str], *, allow_remote: bool = False) -> Sce
         )
 
 
+def describe_scene(scene: xr.DataArray) -> SceneInfo:
+    """Describe the scene of a product (see :mod:`geofuse.io.products`); its pixels are not computed.
+
+    ``block`` is the size of the pieces that are read at once, ``file_bytes`` the size of all its files.
+    """
+    import rioxarray  # noqa: F401  (registers .rio)
+
+    attrs, bands, files = scene.attrs, band_metadata(scene), [Path(file) for file in scene.attrs["files"]]
+    notes = [*attrs["notes"], *([f"the {attrs['conflict']}; open it with the right wavelengths"] if attrs.get("conflict") else [])]
+    return SceneInfo(
+        path=attrs["source"],
+        product=attrs["product"],
+        driver=_driver(files[0]),
+        file_bytes=sum(file.stat().st_size for file in files),
+        width=scene.sizes["x"],
+        height=scene.sizes["y"],
+        bands=scene.sizes["band"],
+        dtype=attrs["stored_dtype"],
+        **_grid(scene.rio.transform(), scene.rio.crs, scene.sizes["x"], scene.sizes["y"]),
+        nodata=attrs["stored_nodata"],
+        mask=None,
+        scale=attrs["stored_scale"],
+        offset=attrs["stored_offset"],
+        wavelength_nm=tuple(bands.wavelength_nm.tolist()),
+        fwhm_nm=tuple(bands.fwhm_nm.tolist()),
+        good_band=tuple(bands.good_band.tolist()),
+        band_name=bands.band_name,
+        wavelength_source=f"{attrs['product']} metadata",
+        interleave=None,
+        compression=None,
+        block=(scene.chunksizes["y"][0], scene.chunksizes["x"][0]),
+        overviews=(),
+        is_cog=False,
+        provenance=attrs["provenance"],
+        notes=tuple(notes),
+    )
+
+
+def _driver(path: Path) -> str:
+    """Return the kind of a product's file."""
+    with open(path, "rb") as file:
+        head = file.read(8)
+    return "HDF5" if head.startswith(b"\x89HDF") else "GTiff" if head.startswith(tiff.MAGIC) else path.suffix.lstrip(".").upper()
+
+
 def _one_or_all(values: np.ndarray) -> float | tuple[float, ...]:
     return float(values[0]) if (values == values[0]).all() else tuple(values.tolist())
 
 
-def _grid(dataset: DatasetReader) -> dict[str, Any]:
+def _grid(t: Affine, crs: CRS | None, width: int, height: int) -> dict[str, Any]:
     """Return the fields of :class:`SceneInfo` that say where the image lies."""
-    t, crs = dataset.transform, known_crs(dataset)
-    corners = ((0, 0), (dataset.width, 0), (0, dataset.height), (dataset.width, dataset.height))
+    corners = ((0, 0), (width, 0), (0, height), (width, height))
     xs = [t.a * column + t.b * row + t.c for column, row in corners]
     ys = [t.d * column + t.e * row + t.f for column, row in corners]
     authority = crs.to_authority() if crs else None

@@ -22,7 +22,8 @@ _LABEL = 14
 def command(file: str, as_json: bool, with_bands: bool) -> None:
     """Print size, grid, CRS, wavelengths, no data and scale of an image.
 
-    FILE is a GeoTIFF, a COG, or an ENVI data or header file. No pixel is read.
+    FILE is a GeoTIFF, a COG, an ENVI data or header file, or a product's file or folder (EnMAP, PRISMA, EMIT, DESIS and others).
+    No pixel is read.
     """
     from geofuse.io import describe
 
@@ -49,13 +50,15 @@ def summary(info: SceneInfo) -> list[tuple[str, str]]:
     """Return (label, text) pairs that describe an image."""
     kind = "COG" if info.is_cog else info.driver
     size = "" if info.file_bytes is None else f", {_bytes(info.file_bytes)}"
-    storage = [info.compression.lower() if info.compression else "uncompressed", f"blocks of {info.block[1]} x {info.block[0]}"]
+    packing = [] if info.product else [info.compression.lower() if info.compression else "uncompressed"]
+    storage = [*packing, f"blocks of {info.block[1]} x {info.block[0]}"]
     if info.interleave and info.bands > 1:
         raw = info.interleave in ("bsq", "bil", "bip")
         storage.insert(1, info.interleave.upper() if raw else f"{info.interleave}-interleaved")
     unit = info.unit or "units"
     rows = [
         ("File", info.path),
+        *([("Product", info.product)] if info.product else []),
         ("Format", f"{kind}, {info.dtype}, {', '.join(storage)}{size}"),
         ("Size", f"{info.width} x {info.height} pixels, {info.bands} band{'s' if info.bands > 1 else ''}"),
         ("CRS", f"{info.crs_name} ({info.crs if len(info.crs) < 30 else 'no code'})" if info.crs else "none"),

@@ -2,6 +2,6 @@
 
 A module has ``TITLE`` (what ``geofuse info`` calls the product), ``matches(path) -> bool`` (by name and layout alone, nothing heavy
 imported) and ``open_product(path, *, chunks=None) -> xarray.DataArray``: a lazy scene with the attributes of
-:func:`geofuse.io.open_scene` and ``product`` (the title), ``notes`` (a list of what a user should know, one line each) and ``files``
-(a list of the files that it is read from).
+:func:`geofuse.io.open_scene` and ``product`` (the title), ``notes`` (a list of what a user should know, one line each), ``files``
+(a list of the files that it is read from) and, where its metadata contradict each other, ``conflict`` (a sentence).
 """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import xarray as xr
 
-MODULES: tuple[str, ...] = ()
+MODULES: tuple[str, ...] = ("enmap", "desis", "prisma", "emit")
 """Modules of this folder, asked in this order."""
 
 
@@ -31,10 +31,13 @@ class Product(Protocol):
 def find_product(path: str | os.PathLike[str]) -> Product | None:
     """Return the module that reads the product at ``path``, or None for anything else (also for what is not there)."""
     local = Path(path)
-    if not local.exists():
+    try:
+        if not local.exists():
+            return None
+        for name in MODULES:
+            module: Any = import_module(f"{__name__.rpartition('.')[0]}.{name}")
+            if module.matches(local):
+                return module
+    except OSError:  # a folder that may not be listed: the reader of plain images says so
         return None
-    for name in MODULES:
-        module: Any = import_module(f"{__name__.rpartition('.')[0]}.{name}")
-        if module.matches(local):
-            return module
     return None

@@ -99,7 +99,9 @@ def _check_size(file: h5py.File, name: str, node: h5py.Dataset) -> None:
     on_disk = Path(file.filename).stat().st_size
     if claimed > max(HARMLESS_BYTES, on_disk * MAX_EXPANSION) or 0 in node.shape:
         size = f"{' x '.join(map(str, node.shape))} {node.dtype}"
-        raise InputError(f"{file.filename}: {name} claims {size}, which a file of {on_disk / 1e6:.3g} MB cannot hold; it is damaged")
+        raise InputError(
+            f"{file.filename}: {name} claims {size}, which a file of {on_disk / 1e6:.3g} MB cannot hold; it is damaged"
+        )
     block = int(np.prod(node.chunks, dtype=object)) * node.dtype.itemsize if node.chunks else 0
     if block > MAX_BLOCK_BYTES:
         raise InputError(f"{file.filename}: {name} is kept in blocks of {block / 1e9:.1f} GB; rewrite it with h5repack")
