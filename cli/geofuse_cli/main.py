@@ -27,6 +27,7 @@ COMMANDS = {
     "info": "Print size, grid, CRS, wavelengths, no data and scale of an image.",
     "srf": "List and show the spectral responses of known sensors.",
     "simulate": "Make a test pair from one image (Wald's protocol).",
+    "estimate": "Estimate the spectral response and the PSF from a pair of images.",
     "evaluate": "Measure a fused image against its reference or its sources.",
     "benchmark": "Compare methods on the same inputs: scores, seconds, memory.",
     "report": "Write a page that shows a fused image, its inputs and its errors.",

@@ -42,7 +42,20 @@ pair_srf_option = click.option(
     "--srf",
     metavar="NAME|FILE.csv",
     help="Sensor that took the multispectral image ('geofuse srf list' names them), or a table: wavelength_nm, one column a band. "
-    "One panchromatic band may go without: its response is then estimated from the images.",
+    "'estimate' finds the response from the images, and one panchromatic band without --srf gets it that way as well.",
+)
+
+srf_bands_option = click.option(
+    "--srf-bands",
+    metavar="rgb|FILE.csv",
+    help="Between which wavelengths each band lies whose response is estimated: rgb, or a table low_nm, high_nm, one line a band.",
+)
+
+response_option = click.option(
+    "--response",
+    type=click.Path(path_type=Path),
+    metavar="FILE.json",
+    help="What 'geofuse estimate' has written, in place of --srf and, unless that is given, of --psf.",
 )
 
 msi_bands_option = click.option(
@@ -83,8 +96,9 @@ device_option = click.option(
 
 
 def psf_option(default: str) -> Decorator:
-    """Make ``--psf``; ``run`` offers ``auto``, ``simulate`` has no file to look it up in."""
+    """Make ``--psf``; ``run`` offers ``auto``, ``simulate`` has no files to look it up or find it in."""
     auto = "auto (what the file's tags record, else gaussian), " if default == "auto" else ""
+    auto += "estimate (from the images), " if default in ("auto", "estimate") else ""
     return click.option(
         "--psf",
         default=default,

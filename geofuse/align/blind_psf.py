@@ -1,11 +1,11 @@
 """The PSF and the residual shift estimated from the images.
 
 The PSF is an anisotropic Gaussian of two widths and an angle (MossFuse, eq. 6), off centre by a sub-pixel shift. It is right when
-the fine image, blurred with it, matches what the coarse one shows of it: H(Y)_b = r_b X + o_b. With R unknown the part of H(Y) outside
-the leading principal components of X is made least, relative to the spread of H(Y) (variable projection: R is solved for within);
-with R known, outside its own R X, whose gain and offset are free. The antialiased bicubic and the box are tried beside it.
+the fine image, blurred with it, matches what the coarse one shows of it: H(Y)_b = r_b X + o_b. With R unknown the part of H(Y)
+outside the leading principal components of X is made least, relative to the spread of H(Y) (variable projection: R is solved for
+within); with R known, outside its own R X, whose gain and offset are free. The antialiased bicubic and the box are tried as well.
 
-Simpler forms are tried as well - round, and centred - and the Bayesian information criterion decides between all of them.
+Simpler Gaussians are tried too, round ones and centred ones, and the Bayesian information criterion decides between all of them.
 """
 
 from __future__ import annotations
