@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geofuse.align.displacement import Field, fit_field, search, tie
+from geofuse.align.displacement import Field, fit_windows, search
 from geofuse.align.grids import Grid, GridPlan, positions
 from geofuse.align.move_psf import move_psf
 from geofuse.align.tie_windows import tie_windows
@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 MODES = ("auto", "shift", "affine", "off")
 REACH = 6  # coarse pixels that are searched to each side, less in small scenes
 SIGNIFICANT = 0.05  # coarse pixels; what is below is left alone
+_TURNS = tuple(np.radians([0, -4, 4, -8, 8, -12, 12]))  # tried only where an affine map is asked for
 _STANDARD_ERRORS = 3.0
 _METRES_PER_DEGREE = 111_320.0
 _LARGEST_ERROR = 0.15  # coarse pixels
 _LEAST_SEARCHED = 0.3  # correlation at the best place of the search
+_LEAST_FOR_AFFINE = 5  # windows
 _LEAST_AGREEING = 0.4  # of the windows that could be compared
 
 
@@ -124,7 +126,7 @@ def register(hsi: Any, msi: Any, response: np.ndarray, psf: Psf, ratio: int, mod
     response, psf, ratio
         R (c, C) and the operator H.
     mode
-        ``"shift"``, ``"affine"`` or ``"auto"`` (whichever the windows support).
+        ``"shift"``, ``"affine"`` (rotations up to 12 degrees are searched) or ``"auto"`` (whichever the windows support).
     pixel
         Size of a coarse pixel along x and y, in metres (:func:`pixel_metres`).
     """
@@ -132,22 +134,32 @@ def register(hsi: Any, msi: Any, response: np.ndarray, psf: Psf, ratio: int, mod
     windows = tie_windows(hsi, msi, response, psf, ratio, reach)
     if len(windows) < 2 or reach < 1:
         return _nothing(f"{len(windows)} windows hold data in both images, expected 2 or more", len(windows))
-    start, correlation = search(windows, reach)
+    start, correlation = search(windows, reach, _TURNS if mode == "affine" else (0.0,))
     if correlation < _LEAST_SEARCHED:
         return _nothing(
             f"the images correlate by {max(correlation, 0):.2f} at most, expected {_LEAST_SEARCHED} or more", len(windows)
         )
-    ties = [found for window in windows if (found := tie(window, start)) is not None]
-    if len(ties) < 2:
-        return _nothing(f"{len(ties)} of {len(windows)} windows have enough texture, expected 2 or more", len(windows))
-    field = fit_field(ties, {"shift": False, "affine": True}.get(mode))
-    share = field.n_agree / len(windows)
-    if share < _LEAST_AGREEING or field.error.max() > _LARGEST_ERROR:
-        found = f"{field.n_agree} of {len(windows)} windows agree to {field.error.max():.2f} pixels"
-        return _nothing(f"{found}, expected {_LEAST_AGREEING:.0%} to {_LARGEST_ERROR}", len(windows))
+    field, ties = fit_windows(windows, start, {"shift": False, "affine": True}.get(mode))
+    if mode == "auto" and _doubt(field, len(windows), reach):
+        field, ties = fit_windows(windows, start, True)
+    if why := _doubt(field, len(windows), reach):
+        return _nothing(why, len(windows))
+    confidence = field.n_agree / len(windows) * float(np.mean([found.correlation for found in ties]))
+    return _judged(field, hsi.shape[1:], pixel, len(windows), confidence)
+
+
+def _doubt(field: Field | None, n_windows: int, reach: int) -> str:
+    """Say why a fit cannot be trusted; empty where it can."""
+    if field is None:
+        return f"fewer than 2 of {n_windows} windows have enough texture"
+    if field.n_agree < max(2, _LEAST_AGREEING * n_windows) or field.error.max() > _LARGEST_ERROR:
+        found = f"{field.n_agree} of {n_windows} windows agree, to {field.error.max():.2f} pixels"
+        return f"{found}; expected {_LEAST_AGREEING:.0%}, to {_LARGEST_ERROR}"
+    if field.slope.any() and field.n_agree < _LEAST_FOR_AFFINE:
+        return f"{field.n_agree} windows agree on an affine map, expected {_LEAST_FOR_AFFINE} or more"
     if np.abs(field.shift).max() > reach + 0.5:
-        return _nothing(f"the best place lies beyond the {reach} HSI pixels that were searched", len(windows))
-    return _judged(field, hsi.shape[1:], pixel, len(windows), share * float(np.mean([found.correlation for found in ties])))
+        return f"the best place lies beyond the {reach} HSI pixels that were searched"
+    return ""
 
 
 def _judged(field: Field, shape: tuple[int, int], pixel: tuple[float, float], n_windows: int, confidence: float) -> Registration:

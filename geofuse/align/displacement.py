@@ -9,7 +9,7 @@ scene. Windows that do not follow the others are left out by Tukey's biweight.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,7 +19,10 @@ _LEAST_PIXELS = 24  # of a window, with data in both images
 _LEAST_CORRELATION = 0.5
 _SEARCHED = 16  # windows
 _STEPS = 12
+_PASSES = 8  # over all windows, while the map is no shift
 _SETTLED = 1e-4  # coarse pixels
+_SETTLED_FIELD = 0.005
+_FARTHEST = 1.5  # from where a window starts
 _HUBER = 1.345
 _TUKEY = 4.685
 _DERIVATIVE = 0.2  # coarse pixels to each side
@@ -68,41 +71,91 @@ class Field:
         """Return the displacement (n, 2) at places (n, 2)."""
         return self.shift + (place - self.origin) @ self.slope.T
 
+    def over(self, window: TieWindow) -> np.ndarray:
+        """Return the displacement of every coarse pixel of a window, (2, m, n)."""
+        _, height, width = window.seen.shape
+        rows, cols = np.meshgrid(window.row + np.arange(height) + 0.5, window.col + np.arange(width) + 0.5, indexing="ij")
+        moved = self.at(np.column_stack([rows.ravel(), cols.ravel()]))
+        return moved.T.reshape(2, height, width)
 
-def search(windows: Sequence[TieWindow], reach: int) -> tuple[np.ndarray, float]:
-    """Find the displacement of the whole scene to half a coarse pixel, and the mean correlation there."""
+
+def search(windows: Sequence[TieWindow], reach: int, turns: Sequence[float] = (0.0,)) -> tuple[Field, float]:
+    """Find the displacement of the whole scene to half a coarse pixel, and the mean correlation there.
+
+    ``turns`` are the rotations about the middle, in radians (small ones), that are tried.
+    """
     chosen = [windows[i] for i in np.unique(np.linspace(0, len(windows) - 1, _SEARCHED).round().astype(int))]
-    where, best = np.zeros(2), _scene_correlation(chosen, np.zeros(2))
+    origin = np.mean([window.centre for window in windows], axis=0)
+    found = [_search_turned(chosen, reach, _start(origin, turn)) for turn in turns]
+    return max(found, key=lambda one: one[1])
+
+
+def _start(origin: np.ndarray, turn: float) -> Field:
+    """Return a rotation by ``turn`` about ``origin``."""
+    slope = np.array([[np.cos(turn) - 1, np.sin(turn)], [-np.sin(turn), np.cos(turn) - 1]])
+    return Field(origin, np.zeros(2), slope, np.full(2, np.inf), np.inf, 0)
+
+
+def _search_turned(windows: Sequence[TieWindow], reach: int, turned: Field) -> tuple[Field, float]:
+    """Find the best shift on top of a rotation: whole coarse pixels, then halves around the best."""
+    best, where = _scene_correlation(windows, turned), turned
     for step, span in ((1.0, reach), (0.5, 1)):
         around = where
         for row in np.arange(-span, span + 1) * step:
             for col in np.arange(-span, span + 1) * step:
-                here = _scene_correlation(chosen, around + (row, col))
+                tried = replace(around, shift=around.shift + (row, col))
+                here = _scene_correlation(windows, tried)
                 if here > best:
-                    best, where = here, around + (row, col)
+                    best, where = here, tried
     return where, best
 
 
-def tie(window: TieWindow, start: np.ndarray) -> Tie | None:
-    """Refine the displacement of one window; None where it has too few pixels, too little texture or walks away."""
-    at = np.array(start, float)
+def tie(window: TieWindow, start: Field) -> Tie | None:
+    """Refine the displacement of one window; None where it has too few pixels, too little texture or walks away.
+
+    The window keeps the bend of ``start`` and moves as a whole; what is returned holds for its centre.
+    """
+    bend, moved = start.over(window), np.zeros(2)
     for _ in range(_STEPS):
-        system = _normal_equations(window, at)
+        system = _normal_equations(window, bend + moved[:, None, None])
         if system is None:
             return None
         normal, gradient, variance, n_pixels = system
         if np.linalg.cond(normal) > 1e4:
             return None
         step = np.linalg.solve(normal, gradient)
-        at = at + np.clip(step, -0.5, 0.5)
-        if np.abs(at - start).max() > 1.5:
+        moved = moved + np.clip(step, -0.5, 0.5)
+        if np.abs(moved).max() > _FARTHEST:
             return None
         if np.abs(step).max() < _SETTLED:
             break
-    correlation = _correlation(window, at)
+    correlation = _correlation(window, bend + moved[:, None, None])
     if correlation < _LEAST_CORRELATION:
         return None
-    return Tie(window.centre, at, variance * np.linalg.inv(normal), correlation, n_pixels)
+    there = start.at(window.centre[None])[0] + moved
+    return Tie(window.centre, there, variance * np.linalg.inv(normal), correlation, n_pixels)
+
+
+def fit_windows(windows: Sequence[TieWindow], start: Field, affine: bool | None) -> tuple[Field | None, list[Tie]]:
+    """Refine all windows and fit them, again from the fit as long as that bends the windows otherwise than before.
+
+    Returns
+    -------
+    tuple of (Field or None, list of Tie)
+        None where fewer than two windows could be refined.
+    """
+    centres = np.array([window.centre for window in windows])
+    field = start
+    for _ in range(_PASSES):
+        ties = [found for window in windows if (found := tie(window, field)) is not None]
+        if len(ties) < 2:
+            return None, ties
+        before, field = field, fit_field(ties, affine)
+        if not field.slope.any() and not before.slope.any():
+            break
+        if np.abs(field.at(centres) - before.at(centres)).max() < _SETTLED_FIELD:
+            break
+    return field, ties
 
 
 def fit_field(ties: Sequence[Tie], affine: bool | None) -> Field:
@@ -121,7 +174,7 @@ def _normal_equations(window: TieWindow, at: np.ndarray) -> tuple[np.ndarray, np
     here = window.read_off(at)
     slopes = []
     for axis in range(2):
-        off = np.zeros(2)
+        off = np.zeros((2, 1, 1))
         off[axis] = _DERIVATIVE
         slopes.append((window.read_off(at + off) - window.read_off(at - off)) / (2 * _DERIVATIVE))
     both = np.isfinite(here) & np.isfinite(slopes).all(axis=0) & np.isfinite(window.seen)
@@ -176,9 +229,9 @@ def _correlation(window: TieWindow, at: np.ndarray) -> float:
     return float(np.mean(found)) if found else -1.0
 
 
-def _scene_correlation(windows: Sequence[TieWindow], at: np.ndarray) -> float:
+def _scene_correlation(windows: Sequence[TieWindow], field: Field) -> float:
     """Mean correlation of the windows that have enough pixels at a displacement; -1 when fewer than half of them have."""
-    found = np.array([_correlation(window, at) for window in windows])
+    found = np.array([_correlation(window, field.over(window)) for window in windows])
     kept = found > -1
     return float(found[kept].mean()) if 2 * kept.sum() >= len(windows) else -1.0
 
