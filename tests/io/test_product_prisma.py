@@ -106,6 +106,7 @@ def test_info_names_the_product(product):
     ("changes", "message"),
     [
         ({"Epsg_Code": None}, "no attribute Epsg_Code"),
+        ({"Epsg_Code": 0}, "Epsg_Code 0 is no CRS"),
         ({"List_Cw_Vnir": np.array([500.0])}, "List_Cw_Vnir.*expected 5 numbers"),
         ({"L2ScaleVnirMax": 0.0}, "expected Max above Min"),
         ({"L2ScaleSwirMin": "low"}, "L2ScaleSwirMin is 'low'"),

@@ -66,9 +66,10 @@ def _gather(image: h5py.Dataset, line: np.ndarray, sample: np.ndarray, bands: sl
     per_line = (right - left) * (bands.stop - bands.start) * image.dtype.itemsize
     step = max(1, STRIP_BYTES // per_line)
     order = np.argsort(line, kind="stable")
+    ordered = line[order]
     values = np.empty((bands.stop - bands.start, len(line)), np.float32)
     for top in range(int(line.min()), int(line.max()) + 1, step):
-        part = order[np.searchsorted(line[order], top) : np.searchsorted(line[order], top + step)]
+        part = order[np.searchsorted(ordered, top) : np.searchsorted(ordered, top + step)]
         if part.size:
             strip = image[top : int(line[part].max()) + 1, left:right, bands]
             values[:, part] = strip[line[part] - top, sample[part] - left].T

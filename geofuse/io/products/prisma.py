@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import h5py
     import xarray as xr
     from affine import Affine
+    from rasterio.crs import CRS
 
 TITLE = "PRISMA L2D"
 PIXEL_M = 30.0
@@ -94,7 +95,7 @@ def open_product(path: Path, *, chunks: Any = None) -> xr.DataArray:
             raise InputError(f"{path}: {found}; expected uint16 cubes (lines, bands, samples) of the same lines and samples")
         bands = tuple(band for name, cube in cubes.items() for band in _bands(file, name, cube.shape[1]))
         transform, place = _grid(file, height, width)
-        crs = f"EPSG:{int(numbers(file, 'Epsg_Code', 1)[0])}"
+        crs = _crs(int(numbers(file, "Epsg_Code", 1)[0]), path)
         blocks = cubes["Vnir"].chunks or (1, 1, width)
         dropped = sum(cube.shape[1] for cube in cubes.values()) - len(bands)
         offset = cubes["Vnir"].shape[1]
@@ -107,6 +108,17 @@ def open_product(path: Path, *, chunks: Any = None) -> xr.DataArray:
     attrs = {**_stored(bands), "source": str(path), "provenance": {}, "product": TITLE, "notes": notes, "files": [str(path)]}
     scene = make_scene(data, _metadata(bands), transform, crs, attrs)
     return scene.assign_coords(band=("band", [band.index + 1 + (offset if band.cube == "Swir" else 0) for band in bands]))
+
+
+def _crs(code: int, path: Path) -> CRS:
+    """Return the CRS of an EPSG code."""
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError
+
+    try:
+        return CRS.from_epsg(code)
+    except CRSError:
+        raise InputError(f"{path}: Epsg_Code {code} is no CRS; expected the code of a UTM zone") from None
 
 
 def _bands(file: h5py.File, name: str, n: int) -> list[_Band]:
