@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import xarray as xr
 
-MODULES: tuple[str, ...] = ("enmap", "desis", "prisma", "emit", "neon", "houston", "sentinel2", "landsat")
+MODULES: tuple[str, ...] = ("enmap", "desis", "prisma", "emit", "neon", "houston", "sentinel2", "landsat", "landsat_level1")
 """Modules of this folder, asked in this order."""
 
 

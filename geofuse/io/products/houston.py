@@ -34,7 +34,6 @@ RANGE_NM = (380.0, 1050.0)
 RGB = ("red", "green", "blue")
 _HSI = re.compile(r"2018_IEEE_GRSS_DFC_HSI(_TR)?(\.hdr)?", re.IGNORECASE)
 _TILE = re.compile(r"UH_NAD83_\d+_\d+\.tiff?", re.IGNORECASE)
-_CHUNK = 2048
 
 
 def matches(path: Path) -> bool:
@@ -115,7 +114,7 @@ def _hsi_bands(
 
 def _open_rgb(path: Path, chunks: Any, average_to_m: float | None) -> xr.DataArray:
     files = sorted(file for file in path.iterdir() if _TILE.fullmatch(file.name))
-    tiles = [open_scene(file, chunks=(-1, _CHUNK, _CHUNK)) for file in files]
+    tiles = [open_scene(file) for file in files]
     data, transform = mosaic(tiles)
     if data.shape[0] != len(RGB):
         raise InputError(f"{files[0]}: {data.shape[0]} bands; expected red, green and blue")

@@ -78,8 +78,8 @@ def _piece(tiles: Sequence[xr.DataArray], boxes: Sequence[Box], piece: Box) -> A
     import dask.array as da
 
     r0, r1, c0, c1 = piece
+    _, rows, columns = tiles[0].data.chunks
     for tile, (top, bottom, left, right) in zip(tiles, boxes, strict=True):
         if top <= r0 and r1 <= bottom and left <= c0 and c1 <= right:
             return tile.data[:, r0 - top : r1 - top, c0 - left : c1 - left]
-    side = tiles[0].data.chunks[1][0]
-    return da.full((tiles[0].sizes["band"], r1 - r0, c1 - c0), np.nan, np.float32, chunks=(-1, side, side))
+    return da.full((tiles[0].sizes["band"], r1 - r0, c1 - c0), np.nan, np.float32, chunks=(-1, rows[0], columns[0]))

@@ -91,7 +91,7 @@ def open_product(path: Path, *, chunks: Any = None, mask_clouds: bool = True) ->
     names = (*fine, *coarse)
     center, fwhm = (np.array([table[name] for name in names], float) for table in (metadata.center_nm, _FWHM_NM))
     bands = BandMetadata(center, fwhm, np.ones(len(names), bool), names)
-    files = [root / METADATA, *fine.values(), *coarse.values(), *([classes] if classes else [])]
+    files = [*fine.values(), *coarse.values(), *([classes] if classes else []), root / METADATA]
     offsets = {metadata.offset[name] for name in names}
     stored = ("float32", 1.0, 0.0, float("nan"))
     if len(offsets) == 1:
