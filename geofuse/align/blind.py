@@ -28,7 +28,7 @@ _MOST_VALUES = 2**24  # of the patches around coarse pixels
 _WORK_RATIO = (3, 8)  # fine pixels are averaged until a coarse pixel holds this many of them along each axis, where that divides
 _SIDE = 3  # blocks along each axis for standard errors and cross-validation
 _OUTLIER = 3.0  # typical residuals beyond which a pixel loses weight
-_ROUNDS = 2
+_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -144,10 +144,10 @@ def estimate_rows(
 
 
 def weight_of(residual: np.ndarray) -> np.ndarray:
-    """Turn residuals (c, n) into weights (n,): 1, falling as one over the square beyond three times the typical residual."""
+    """Turn residuals (c, n) into weights (n,): 1, falling with the fourth power beyond three times the typical residual."""
     scaled = residual / np.maximum(np.median(np.abs(residual), axis=1, keepdims=True), 1e-30)
     size = np.sqrt((scaled**2).mean(axis=0))
-    return np.minimum(1.0, (_OUTLIER * np.median(size) / np.maximum(size, 1e-30)) ** 2)
+    return np.minimum(1.0, (_OUTLIER * np.median(size) / np.maximum(size, 1e-30)) ** 4)
 
 
 def _agreement(spectra: np.ndarray, blurred: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ COMPONENTS = 12
 NAMED = ("bicubic", "box")
 _SIGMA_PER_FWHM = 1.0 / (2.0 * np.sqrt(2.0 * np.log(2.0)))
 _LEAST_FWHM, _MOST_FWHM, _MOST_SHIFT = 0.3, 2.5, 0.9  # coarse pixels
-_CAUTION = 2.0  # neighbouring residuals are correlated: a parameter has to earn this much more than the criterion asks
+_CAUTION = 4.0  # neighbouring residuals are correlated: a parameter has to earn this much more than the criterion asks
 _FORMS = (("round",), ("round", "shifted"), ("oval",), ("oval", "shifted"))
 
 
