@@ -25,6 +25,8 @@ from geofuse.tiling import Edges, Mosaic, Tile, TileGrid, Window
 if TYPE_CHECKING:
     import xarray as xr
 
+    from geofuse.methods.prior import Sensors
+
 DEFAULT_TILE = 512  # fine pixels
 _SAMPLE_SIDE = 512  # fine pixels of a window to learn from; fixed, so that the tile size cannot change what is learnt
 _SAMPLE_SIDE_COARSE = 32
@@ -49,6 +51,8 @@ class FusionSettings:
         Seed of all random numbers.
     device
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    prior
+        File of networks learnt from another scene to start from, written by :meth:`Fusion.save_prior`.
     """
 
     method: str = "argsdiff"
@@ -58,6 +62,7 @@ class FusionSettings:
     overlap: int | None = None
     seed: int = 0
     device: str = "auto"
+    prior: str | Path | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,9 @@ class Fusion:
         Raises
         ------
         UnknownNameError, UsageError
-            If there is no such method, preset, option or device.
+            If there is no such method, preset, option or device, or the method cannot start from a prior.
+        MissingFileError, InputError
+            If the prior is no file of its kind or was learnt with other sensors.
         """
         from geofuse.methods.device import pick_device
 
@@ -126,6 +133,8 @@ class Fusion:
         self.model = SceneModel(
             pair["response"].values, Psf.from_tag(pair.attrs["psf"]), ratio, pair["wavelength"].values, settings.seed, device
         )
+        if settings.prior is not None:
+            self._start_from(settings.prior)
 
     def fit(self, report: Report = silent) -> None:
         """Learn what holds for the whole scene from sample windows that depend on the scene alone."""
@@ -136,6 +145,44 @@ class Fusion:
             report("reading samples", len(samples), len(windows))
         samples = [s for s in samples if s.hsi_valid.any() and s.msi_valid.any()] or samples[:1]
         self.method.fit(self.model, samples, report)
+
+    def require_prior(self) -> None:
+        """Raise ``UsageError`` if this method and preset learn nothing that could be kept for other scenes."""
+        from geofuse.methods.prior import LearnsPrior
+
+        if not isinstance(self.method, LearnsPrior):
+            name = f"method {self.settings.method}, preset {self.preset},"
+            raise UsageError(f"{name} has no prior to start from or to save; use argsdiff with preset fast or balanced")
+
+    def save_prior(self, path: str | Path) -> None:
+        """Write what :meth:`fit` has learnt, for other scenes of the same sensors.
+
+        Raises
+        ------
+        UsageError
+            If the method learns nothing that could be kept.
+        OutputError
+            If the file cannot be written.
+        """
+        from geofuse.methods.prior import save_prior
+
+        self.require_prior()
+        save_prior(path, self.method.learnt_prior(), self._sensors())
+
+    def _start_from(self, path: str | Path) -> None:
+        """Let the method start from a prior, if that was learnt with the sensors of this pair."""
+        from geofuse.methods.prior import load_prior, require_same_sensors
+
+        self.require_prior()
+        prior, learnt_with = load_prior(path)
+        require_same_sensors(path, learnt_with, self._sensors())
+        self.method.adopt_prior(prior)
+
+    def _sensors(self) -> Sensors:
+        from geofuse.methods.prior import Sensors
+
+        names = tuple(str(name) for name in self.pair["msi_band_name"].values)
+        return Sensors(self.model.wavelength_nm, self.model.response, self.pair.attrs["srf"], names)
 
     def fuse(self, tile: Tile, report: Report = silent) -> np.ndarray:
         """Fuse one tile: (C, H, W) float32 of ``tile.outer``, NaN where MSI or HSI have no data."""
@@ -202,11 +249,13 @@ def run(
     pair_options: PairOptions,
     settings: FusionSettings | None = None,
     output_options: OutputOptions | None = None,
+    save_prior: str | Path | None = None,
     report: Report = silent,
 ) -> RunSummary:
     """Fuse two files into a third.
 
-    Nothing stands at ``output`` before the whole result does; what stood there before stays until then.
+    Nothing stands at ``output`` before the whole result does; what stood there before stays until then. ``save_prior`` names a file
+    that keeps what was learnt, written as soon as it is.
 
     Raises
     ------
@@ -216,15 +265,25 @@ def run(
     from geofuse.io import check_output_path, open_sink
 
     check_output_path(output)
-    refuse_overwriting_input(output, (hsi, msi, pair_options.srf, pair_options.psf, pair_options.wavelengths))
     settings, output_options = settings or FusionSettings(), output_options or OutputOptions()
+    inputs = (hsi, msi, pair_options.srf, pair_options.psf, pair_options.wavelengths, settings.prior)
+    refuse_overwriting_input(output, inputs)
+    if save_prior is not None:
+        check_output_path(save_prior)
+        refuse_overwriting_input(save_prior, inputs)
+        if Path(save_prior).resolve() == Path(output).resolve():
+            raise OutputError(f"{output} is asked for as the result and as the prior; give --save-prior a name of its own")
     clock = Stopwatch()
     options = {f.name: getattr(pair_options, f.name) for f in dataclasses.fields(pair_options)}
     pair = open_pair(hsi, msi, **options)
     fusion = Fusion(pair, settings)
+    if save_prior is not None:
+        fusion.require_prior()
     spec = output_spec(fusion, output_options, {**provenance(fusion), **input_hashes(hsi, msi)})
     clock.lap("reading")
     fusion.fit(report)
+    if save_prior is not None:
+        fusion.save_prior(save_prior)
     clock.lap("learning")
     with open_sink(output, spec, driver=output_options.driver) as sink:
         for row, values in fusion.rows(report):

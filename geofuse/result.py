@@ -59,6 +59,8 @@ def provenance(fusion: Fusion) -> dict[str, str]:
     from geofuse import __version__
 
     pair, settings = fusion.pair, fusion.settings
+    moved = {"GEOFUSE_COREGISTRATION": pair.attrs["coregistration"]} if "coregistration" in pair.attrs else {}
+    prior = {} if settings.prior is None else {"GEOFUSE_PRIOR": named_hash(settings.prior)}
     return {
         "GEOFUSE_VERSION": __version__,
         "GEOFUSE_METHOD": settings.method,
@@ -72,12 +74,19 @@ def provenance(fusion: Fusion) -> dict[str, str]:
         "GEOFUSE_SRF_SOURCE": pair.attrs["srf_source"],
         "GEOFUSE_HSI_PSF": pair.attrs["psf"],
         "GEOFUSE_HSI_PSF_SOURCE": pair.attrs["psf_source"],
+        **moved,
+        **prior,
     }
 
 
 def input_hashes(hsi: str | Path, msi: str | Path) -> dict[str, str]:
     """Return the tags that name the two input files and the SHA-256 of their bytes."""
-    return {f"GEOFUSE_{kind}": f"{Path(path).name} sha256:{file_hash(path)}" for kind, path in (("HSI", hsi), ("MSI", msi))}
+    return {f"GEOFUSE_{kind}": named_hash(path) for kind, path in (("HSI", hsi), ("MSI", msi))}
+
+
+def named_hash(path: str | Path) -> str:
+    """Return the name of a file and the SHA-256 of its bytes."""
+    return f"{Path(path).name} sha256:{file_hash(path)}"
 
 
 def file_hash(path: str | Path) -> str:

@@ -16,6 +16,7 @@ made it slow:
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -39,6 +40,7 @@ from geofuse.diffusion.texture_network import TextureNetwork
 from geofuse.methods.argsdiff_paper import PaperArgsDiff
 from geofuse.methods.base import Report, SceneModel, TileData
 from geofuse.methods.device import use_threads
+from geofuse.methods.prior import Prior, TurnedNetwork
 from geofuse.methods.spectral_basis import SpectralBasis
 from geofuse.methods.subspace import Subspace, SubspaceOptions, TileProblem
 
@@ -64,6 +66,9 @@ class FastOptions:
         Levels of the reverse process in units of the MSI's noise, falling from 1, where the observed MSI stands.
     symmetries
         Over how many symmetries of the square the spatial network's estimates are averaged, 1 to 8.
+    adaptation
+        Share of the steps that networks from a prior still learn, 0 to 1; without a prior it has no say, nor have width and depth
+        with one.
     """
 
     rank: int | None = None
@@ -75,6 +80,7 @@ class FastOptions:
     batch: int = 1
     reverse_levels: tuple[float, ...] = (1.0, 0.5)
     symmetries: int = 8
+    adaptation: float = 0.25
 
 
 class ArgsDiff:
@@ -91,6 +97,7 @@ class ArgsDiff:
         """Take the options; nothing is computed before :meth:`fit`."""
         self.options = options or FastOptions()
         self.pilot = Subspace(SubspaceOptions(self.options.rank))
+        self._prior: Prior | None = None
 
     @staticmethod
     def default_preset(device: str) -> str:
@@ -106,6 +113,15 @@ class ArgsDiff:
     def parameter_count(self) -> int:
         """Number of learnt parameters of the two networks, after :meth:`fit`."""
         return sum(p.numel() for network in (self.texture, self.spectrum) for p in network.parameters())
+
+    def adopt_prior(self, prior: Prior) -> None:
+        """Start learning from these networks and adapt them in a fraction of the steps; called before :meth:`fit`."""
+        self._prior = prior
+
+    def learnt_prior(self) -> Prior:
+        """Return the two networks and the view of the MSI that belongs to them, after :meth:`fit`."""
+        texture = self.texture.network if isinstance(self.texture, TurnedNetwork) else self.texture
+        return Prior(texture, self.spectrum, self.texture_view)
 
     def fit(self, model: SceneModel, samples: Sequence[TileData], report: Report) -> None:
         """Fit the pilot, learn the spectral component and rebuild the pilot on it, learn the spatial component.
@@ -135,10 +151,13 @@ class ArgsDiff:
         whitened = (spectra - basis.mean[:, None]) / basis.noise[:, None]
         variance, directions = np.linalg.eigh(whitened @ whitened.T / whitened.shape[1])
         variance, directions = (self._tensor(np.ascontiguousarray(a)) for a in (variance[::-1], directions[:, ::-1]))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(torch.randint(2**31, (1,), generator=stream(self.model.seed, _SPECTRUM))))
-            self.spectrum = SpectrumNetwork(len(basis.mean), width=16, depth=2).to(self.model.device)
-        learning = LearningOptions(options.spectral_steps, 5e-3, 32)
+        if self._prior:
+            self.spectrum = copy.deepcopy(self._prior.spectrum).to(self.model.device)
+        else:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(int(torch.randint(2**31, (1,), generator=stream(self.model.seed, _SPECTRUM))))
+                self.spectrum = SpectrumNetwork(len(basis.mean), width=16, depth=2).to(self.model.device)
+        learning = self._learning(options.spectral_steps, 5e-3, 32)
         teach_spectrum(self.spectrum, variance.clamp(min=0), directions, learning, stream(self.model.seed, _SPECTRUM), report)
         with torch.no_grad():
             return self._cleaned_basis(basis, whitened.shape[1], variance[: basis.rank])
@@ -155,13 +174,16 @@ class ArgsDiff:
         options = self.options
         problems = [self.pilot.prepare(s) for s in samples]
         sampler = TextureSampler([p.data.fine for p in problems], [p.data.fine_weight for p in problems], options.patch)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(torch.randint(2**31, (1,), generator=stream(self.model.seed, _TEXTURE))))
-            spread = self._tensor(self.pilot.state.view.spread)
-            self.texture = TextureNetwork(spread, options.width, options.depth).to(
-                self.model.device, memory_format=torch.channels_last
-            )
-        learning = LearningOptions(options.spatial_steps, 1e-2, options.batch)
+        self.texture_view = view = self.pilot.state.view
+        if self._prior:
+            self.texture_view = self._prior.align(view)
+            texture = TurnedNetwork(copy.deepcopy(self._prior.texture), self.texture_view.axes @ np.linalg.inv(view.axes))
+        else:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(int(torch.randint(2**31, (1,), generator=stream(self.model.seed, _TEXTURE))))
+                texture = TextureNetwork(torch.as_tensor(view.spread), options.width, options.depth)
+        self.texture = texture.to(self.model.device, memory_format=torch.channels_last)
+        learning = self._learning(options.spatial_steps, 1e-2, options.batch)
         teach_texture(self.texture, sampler, options.reverse_levels, learning, stream(self.model.seed, _TEXTURE), report)
         self._calibrate(problems)
 
@@ -220,6 +242,11 @@ class ArgsDiff:
             turned = symmetry(state, index)[None].contiguous(memory_format=torch.channels_last)
             total += undo_symmetry(self.texture(turned, levels)[0], index)
         return total / self.options.symmetries
+
+    def _learning(self, steps: int, learning_rate: float, batch: int) -> LearningOptions:
+        """How to teach a network: as given from zero, in fewer steps from a prior."""
+        share = self.options.adaptation if self._prior else 1.0
+        return LearningOptions(round(share * steps), learning_rate, batch)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(np.asarray(array, np.float32), device=self.model.device)

@@ -41,6 +41,9 @@ from geofuse_cli.options import (
     help="value = stored * scale; by default the HSI's own, or 1 with another --dtype.",
 )
 @click.option("--allow-remote", is_flag=True, help="Accept URLs, /vsi paths and VRT files as input.")
+@click.option("--prior", type=click.Path(path_type=Path), metavar="FILE", help="Start from networks learnt from another scene.")
+@click.option("--adapt", type=click.FloatRange(0.0, 1.0), help="Share of the learning that --prior still gets; 0.25 by default.")
+@click.option("--save-prior", type=click.Path(path_type=Path), metavar="FILE.safetensors", help="Keep the learnt networks.")
 @click.option("--report", "page", type=click.Path(path_type=Path), metavar="FILE.html", help="Also write a page that shows it.")
 @seed_option
 @device_option
@@ -62,6 +65,9 @@ def command(
     dtype: str | None,
     scale: float | None,
     allow_remote: bool,
+    prior: Path | None,
+    adapt: float | None,
+    save_prior: Path | None,
     page: Path | None,
     seed: int,
     device: str,
@@ -81,7 +87,10 @@ def command(
 
     output = output or Path(msi).with_name(f"{Path(hsi).stem}-fused.tif")
     pair = PairOptions(srf, msi_bands, min_coverage, psf, wavelengths, allow_remote)
-    settings = FusionSettings(method, preset, {}, tile, overlap, seed, device)
+    if adapt is not None and prior is None:
+        raise click.UsageError("--adapt says how much a prior is adapted; give the prior with --prior, or leave --adapt out")
+    options = {} if adapt is None else {"adaptation": adapt}
+    settings = FusionSettings(method, preset, options, tile, overlap, seed, device, prior)
     with Reporter() as reporter:
         summary = run(
             hsi,
@@ -90,6 +99,7 @@ def command(
             pair_options=pair,
             settings=settings,
             output_options=OutputOptions(driver, dtype, scale),
+            save_prior=save_prior,
             report=reporter.report,
         )
         if page is not None:
