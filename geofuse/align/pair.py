@@ -13,7 +13,7 @@ import xarray as xr
 
 from geofuse.align.coregister import Registration, check_mode, pixel_metres, put_right, register
 from geofuse.align.dataset import Part, nested_dataset, window_attrs
-from geofuse.align.estimated import Sought, psf_note, response_content, rows_note
+from geofuse.align.estimated import Sought, less_offset, psf_note, response_content, rows_note
 from geofuse.align.grids import Grid, GridPlan, plan_grids
 from geofuse.align.orient import north_up
 from geofuse.align.pan import estimate_pan_response, refuse_unless_pan
@@ -129,6 +129,7 @@ def make_pair(
     sought = Sought.of(srf, psf, response, srf_bands, msi_bands)
     hsi_name, msi_name = (_name(scene, kind) for scene, kind in ((hsi, "HSI"), (msi, "MSI")))
     _refuse_swapped_bands(hsi, msi)
+    told = [f"{kind}: {note}" for scene, kind in ((hsi, "HSI"), (msi, "MSI")) for note in scene.attrs.get("notes", ())]
     hsi, coarse_grid, notes = north_up(hsi, hsi_name)
     msi, fine_grid, more = north_up(msi, msi_name)
     plan = plan_grids(coarse_grid, fine_grid)
@@ -144,7 +145,7 @@ def make_pair(
         laid, found = _registered(given, laid, coarse_grid, coregister)
         psf_source += "; moved with the image" if laid.psf != chosen_psf and not sought.psf else ""
     said = [found.note] if found else []
-    notes = [*notes, *more, *said, *laid.notes, f"PSF: {laid.psf.label} ({psf_source})"]
+    notes = [*told, *notes, *more, *said, *laid.notes, f"PSF: {laid.psf.label} ({psf_source})"]
     for note in notes:
         _LOG.log(logging.WARNING if note in said and found.model == "none" else logging.INFO, note)
     attrs = {
@@ -173,7 +174,8 @@ def _lay(given: _Given, grid: Grid, plan: GridPlan, psf: Psf) -> _Laid:
     sensed, rows = (_sensed(match, coarse, given.min_coverage) if match else None), None
     psf, found = sought.find_psf(coarse, fine, psf, plan.ratio, sensed.matrix if sensed else None)
     if sought.no_table:
-        matrix, title, source, rows = sought.find_rows(coarse, fine, psf, plan.ratio)
+        matrix, offset, title, source, rows = sought.find_rows(coarse, fine, psf, plan.ratio)
+        fine = less_offset(fine, offset)
         sensed = _Sensed(matrix, title, source, (rows_note(rows),) if rows else ())
     sensed = sensed or _sensed_from_images(coarse, fine, psf, plan.ratio)
     notes = (*_plan_notes(plan, fine_grid), *notes, *sensed.notes, *([psf_note(found)] if found else []))

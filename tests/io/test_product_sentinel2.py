@@ -182,3 +182,15 @@ def test_a_truncated_band_is_an_error_not_zeros(tmp_path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(InputError, match="B02_10m.jp2"):
         open_scene(tmp_path).values  # noqa: B018
+
+
+def test_a_pair_tells_what_its_user_should_know_of_the_product(product, tmp_path, files):
+    from geofuse.align import make_pair
+
+    nm = np.linspace(430, 2350, 60)
+    tags = [{"wavelength": f"{w:.2f}", "wavelength_units": "Nanometers", "fwhm": "32"} for w in nm]
+    grid = Affine(20, 0, 300000, 0, -20, 5800020)
+    hsi = open_scene(files.make_tif(tmp_path / "hsi.tif", files.counts((60, 20, 20)), band_tags=tags, transform=grid))
+    pair = make_pair(hsi, open_scene(product[0]), srf="sentinel2b")
+    assert pair.sizes["band_msi"] == 10 and pair.attrs["ratio"] == 2
+    assert any(note.startswith("MSI: B05") and "interpolated to 10 m" in note for note in pair.attrs["notes"])
