@@ -84,6 +84,17 @@ def test_a_known_response_leaves_the_psf_to_be_estimated(scene):
     assert content["response"]["standard_error"] is None and abs(content["psf_fit"]["wide"] / 1.3 - 1) < 0.05
 
 
+def test_an_offset_between_the_images_is_taken_off_the_msi(scene):
+    with rasterio.open(scene / "msi.tif") as source:
+        profile, values = source.profile, source.read()
+    with rasterio.open(scene / "byte.tif", "w", **{**profile, "driver": "GTiff"}) as out:
+        out.write(100 * values + 60)
+    options = {"psf": "gaussian:1.3", "srf": "estimate"}
+    pair = geofuse.open_pair(scene / "hsi.tif", scene / "byte.tif", **options)
+    assert any("offsets taken off the MSI" in note for note in pair.attrs["notes"])
+    assert np.allclose(pair["msi"].values, 100 * values, atol=3)
+
+
 def test_the_file_is_the_same_each_time(scene):
     go("estimate", scene / "hsi.tif", scene / "msi.tif", "-o", scene / "again.json")
     assert (scene / "again.json").read_bytes() == (scene / "r.json").read_bytes()
@@ -127,6 +138,7 @@ def test_options_that_contradict_are_refused(scene, options, says):
         (lambda c: c.update(psf={"kind": "kernel", "kernel": [[1, 2]]}), "needs even sizes"),
         (lambda c: c.update(ratio="4"), "ratio '4'"),
         (lambda c: c.pop("hsi"), "KeyError"),
+        (lambda c: c["response"].update(offset=[1]), "offsets for 3 bands"),
         (lambda c: c["hsi"]["band"].__setitem__(3, [1]), "cannot be read"),
     ],
 )

@@ -70,6 +70,11 @@ class BlindRows:
         """R (c, C), not negative; each row's sum is the gain between both images' units."""
         return np.stack([fit.row for fit in self.rows])
 
+    @property
+    def offset(self) -> np.ndarray:
+        """Offsets o (c,) in H(Y) = R X + o; 0 where none is needed."""
+        return np.array([fit.offset for fit in self.rows])
+
 
 def estimate_psf(hsi: Any, msi: Any, ratio: int, response: np.ndarray | None = None, *, shift: bool = True) -> BlindPsf:
     """Estimate the PSF of the coarse image, and how far off centre it lies.
@@ -138,7 +143,7 @@ def estimate_rows(
     rows = []
     for i, band in enumerate(blurred):
         use = np.flatnonzero(good_band)
-        fit = fit_row(clean[use] * np.sqrt(weight), band * np.sqrt(weight), axis[use], block, None if limits is None else limits[i])
+        fit = fit_row(clean[use], band, axis[use], block, None if limits is None else limits[i], weight)
         rows.append(fit.spread_to(use, len(axis)))
     return BlindRows(tuple(rows), len(block))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,8 +90,10 @@ class Sought:
         found = estimate_psf(coarse.values, fine.values, ratio, known)
         return found.psf, found
 
-    def find_rows(self, coarse: Part, fine: Part, psf: Psf, ratio: int) -> tuple[np.ndarray, str, str, BlindRows | None]:
-        """Return R (c, C), what to call it, its source, and how it was found if it was found now."""
+    def find_rows(
+        self, coarse: Part, fine: Part, psf: Psf, ratio: int
+    ) -> tuple[np.ndarray, np.ndarray, str, str, BlindRows | None]:
+        """Return R (c, C), offsets (c,), what to call it, its source, and how it was found if it was found now."""
         from geofuse.align.blind import estimate_rows
 
         n_bands = fine.values.shape[0]
@@ -99,11 +101,11 @@ class Sought:
             matrix = self.file.rows_for(coarse.number, coarse.bands.wavelength_nm)
             if len(matrix) != n_bands:
                 raise InputError(f"{self.file.path} holds {len(matrix)} responses, the MSI has {n_bands} bands; estimate it anew")
-            return matrix, "estimated before", f"read from {Path(self.file.path).name}", None
+            return matrix, self.file.offset, "estimated before", f"read from {Path(self.file.path).name}", None
         self._check_limits(n_bands, coarse.bands.wavelength_nm)
         bands = coarse.bands
         found = estimate_rows(coarse.values, fine.values, psf, ratio, bands.wavelength_nm, bands.good_band, self.limits)
-        return found.matrix, _SOURCE, f"{_SOURCE}: {found.n_pixels} coarse pixels", found
+        return found.matrix, found.offset, _SOURCE, f"{_SOURCE}: {found.n_pixels} coarse pixels", found
 
     def _check_limits(self, n_bands: int, wavelength_nm: np.ndarray) -> None:
         if self.limits is None:
@@ -137,6 +139,13 @@ def _says_estimate(value: Any) -> bool:
     return isinstance(value, str) and value.strip().lower() == ESTIMATE
 
 
+def less_offset(fine: Part, offset: np.ndarray) -> Part:
+    """Take an offset (c,) off each band of the fine image."""
+    if not offset.any():
+        return fine
+    return replace(fine, values=fine.values - offset.astype(np.float32)[:, None, None])
+
+
 def psf_note(found: BlindPsf) -> str:
     """One line on the estimated PSF, for log and summary."""
     shape, error, fit = found.fit.shape, found.fit.deviation, found.fit
@@ -156,6 +165,8 @@ def rows_note(found: BlindRows) -> str:
     """One line on the estimated response, for log and summary."""
     gain, left = found.matrix.sum(axis=1), max(fit.error for fit in found.rows)
     doubt = "" if left < 0.3 else "; that is much: check that both images show one place and time"
+    if found.offset.any():
+        doubt += "; offsets taken off the MSI: " + ", ".join(f"{o:.4g}" for o in found.offset)
     return (
         f"response: {len(gain)} bands estimated from {found.n_pixels} coarse pixels, gains {gain.min():.3g} to {gain.max():.3g}, "
         f"at most {left:.1%} of a band unexplained{doubt}"
@@ -166,6 +177,7 @@ def response_content(
     coarse: Part,
     fine: Part,
     matrix: np.ndarray,
+    offset: np.ndarray,
     source: str,
     rows: BlindRows | None,
     psf: Psf,
@@ -188,6 +200,7 @@ def response_content(
             "rows": matrix,
             "standard_error": rows and [fit.deviation for fit in rows.rows],
             "gain": np.asarray(matrix).sum(axis=1),
+            "offset": offset,
             "bell": rows and [fit.bell for fit in rows.rows],
             "left_over": rows and [fit.error for fit in rows.rows],
             "source": source,

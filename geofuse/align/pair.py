@@ -172,6 +172,7 @@ def _lay(given: _Given, grid: Grid, plan: GridPlan, psf: Psf) -> _Laid:
     used = match.msi_index if match else range(given.msi.values.shape[0])
     fine = _fine_part(given.msi, used, plan, given.msi_name)
     sensed, rows = (_sensed(match, coarse, given.min_coverage) if match else None), None
+    offset = np.zeros(fine.values.shape[0])
     psf, found = sought.find_psf(coarse, fine, psf, plan.ratio, sensed.matrix if sensed else None)
     if sought.no_table:
         matrix, offset, title, source, rows = sought.find_rows(coarse, fine, psf, plan.ratio)
@@ -179,10 +180,10 @@ def _lay(given: _Given, grid: Grid, plan: GridPlan, psf: Psf) -> _Laid:
         sensed = _Sensed(matrix, title, source, (rows_note(rows),) if rows else ())
     sensed = sensed or _sensed_from_images(coarse, fine, psf, plan.ratio)
     notes = (*_plan_notes(plan, fine_grid), *notes, *sensed.notes, *([psf_note(found)] if found else []))
-    responses = (
-        response_content(coarse, fine, sensed.matrix, sensed.source, rows, psf, found, plan.ratio) if rows or found else None
-    )
-    return _Laid(plan, psf, coarse, fine, sensed, notes, responses)
+    content = None
+    if rows or found:
+        content = response_content(coarse, fine, sensed.matrix, offset, sensed.source, rows, psf, found, plan.ratio)
+    return _Laid(plan, psf, coarse, fine, sensed, notes, content)
 
 
 def _registered(given: _Given, laid: _Laid, grid: Grid, mode: str) -> tuple[_Laid, Registration]:

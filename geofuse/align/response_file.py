@@ -2,11 +2,12 @@
 
     {"format": "geofuse-response", "version": 1, "made_by": "geofuse 0.1.0", "ratio": 4,
      "hsi": {"band": [1, ...], "wavelength_nm": [418.2, ...]},
-     "response": {"band_names": [...], "rows": [[...], ...], "standard_error": [[...], ...] or null, "gain": [...],
+     "response": {"band_names": [...], "rows": [[...], ...], "standard_error": [[...], ...] or null, "gain": [...], "offset": [...],
                   "bell": [[centre, FWHM, order] or null, ...] or null, "left_over": [...] or null, "source": "..."},
      "psf": {"kind": "gaussian", ...}, "psf_source": "...", "psf_fit": {...} or null}
 
-Numbers that are not known are null. Rows hold one weight a band of the HSI, not negative; their sum is the gain.
+Numbers that are not known are null. Rows hold one weight a band of the HSI, not negative; their sum is the gain. The MSI
+less the offset is what R gives.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class ResponseFile:
     wavelength_nm: np.ndarray  # (C,), NaN where unknown
     matrix: np.ndarray  # (c, C)
     band_names: tuple[str, ...]
+    offset: np.ndarray  # (c,)
     psf: Psf
 
     def rows_for(self, band: np.ndarray, wavelength_nm: np.ndarray) -> np.ndarray:
@@ -105,12 +107,15 @@ def _checked(path: str, content: dict[str, Any]) -> ResponseFile:
         raise InputError("band numbers of the HSI must be whole and each stand there once")
     if not np.isfinite(matrix).all() or (matrix < 0).any() or (matrix.sum(axis=1) <= 0).any():
         raise InputError("weights must be finite and not negative, and each row's sum positive")
+    offset = np.array(content["response"]["offset"], float)
+    if offset.shape != (len(names),) or not np.isfinite(offset).all():
+        raise InputError(f"{offset.size} offsets for {len(names)} bands of the MSI; expected one finite number a band")
     ratio = content["ratio"]
     if not isinstance(ratio, int) or not 2 <= ratio <= 40:
         raise InputError(f"ratio {ratio!r} is not a whole number from 2 to 40")
     psf = Psf.from_tag(json.dumps(content["psf"]))
     psf.separable_terms(ratio)
-    return ResponseFile(path, ratio, band, wavelength, matrix, names, psf)
+    return ResponseFile(path, ratio, band, wavelength, matrix, names, offset, psf)
 
 
 def response_text(content: dict[str, Any]) -> str:

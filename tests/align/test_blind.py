@@ -101,6 +101,16 @@ def test_a_gain_between_the_images_stays_in_the_rows():
     assert np.allclose(rows_of(hsi, msi * 250, psf).matrix.sum(axis=1), 250, rtol=0.02)
 
 
+def test_an_offset_is_told_from_a_gain_and_is_zero_in_like_units():
+    psf = Psf("gaussian", 1.2)
+    hsi, msi = images(psf)
+    assert not rows_of(hsi, msi, psf).offset.any()
+    found = rows_of(hsi, 20 * msi + 50, psf)
+    assert np.allclose(found.offset, 50, atol=1.5) and np.allclose(found.matrix.sum(axis=1), 20, rtol=0.1)
+    peaks = WAVELENGTH[found.matrix.argmax(axis=1)]
+    assert np.abs(peaks - CENTRES).max() <= 30, peaks
+
+
 def test_the_order_of_the_bands_does_not_matter():
     psf, order = Psf("gaussian", 1.2), np.random.default_rng(3).permutation(49)
     hsi, msi = images(psf)
