@@ -80,6 +80,15 @@ wavelengths_option = click.option(
     help="Wavelengths of the hyperspectral bands where the file has none: columns wavelength_nm and, if known, fwhm_nm.",
 )
 
+coregister_option = click.option(
+    "--coregister",
+    type=click.Choice(["auto", "shift", "affine", "off"]),
+    default="auto",
+    show_default=True,
+    help="How to find out from the images how the hyperspectral one lies on the other; what is sure and more than 0.05 of its "
+    "pixels is put right. auto: a shift or an affine map, whichever the images support.",
+)
+
 seed_option = click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the random numbers; same seed, same bytes."
 )

@@ -1,0 +1,115 @@
+"""``geofuse coregister``: how the coarse image lies on the fine one, and the coarse image put right."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from geofuse_cli.options import (
+    image_path,
+    json_option,
+    min_coverage_option,
+    msi_bands_option,
+    pair_srf_option,
+    psf_option,
+    wavelengths_option,
+)
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+@click.command("coregister", short_help="Find how a hyperspectral image lies on a fine one, and put it right.")
+@click.argument("hsi", type=image_path)
+@click.argument("msi", type=image_path)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The hyperspectral image put right; without it, only say.")
+@click.option("--model", type=click.Choice(["auto", "shift", "affine"]), default="auto", show_default=True, help="What is fitted.")
+@pair_srf_option
+@msi_bands_option
+@min_coverage_option
+@psf_option("auto")
+@wavelengths_option
+@click.option("--allow-remote", is_flag=True, help="Accept URLs, /vsi paths and VRT files as input.")
+@json_option
+def command(
+    hsi: str,
+    msi: str,
+    output: Path | None,
+    model: str,
+    srf: str | None,
+    msi_bands: tuple[str, ...] | None,
+    min_coverage: float,
+    psf: str,
+    wavelengths: Path | None,
+    allow_remote: bool,
+    as_json: bool,
+) -> None:
+    """Find how a hyperspectral image lies on a fine one, and put it right.
+
+    HSI is the coarse hyperspectral image, MSI the fine multispectral one. The output is the HSI over the overlap of the two, on a
+    grid that nests with the MSI's: a shift by whole MSI pixels moves the grid and changes no value, the rest goes into the PSF,
+    which is recorded; anything else is resampled once. Nothing is moved unless it is sure and more than 0.05 HSI pixels.
+    """
+    from geofuse.io import check_output_path, write_scene
+    from geofuse.pipeline import open_pair, refuse_overwriting_input
+
+    if output is not None:
+        check_output_path(output)
+        refuse_overwriting_input(output, (hsi, msi, srf, psf, wavelengths))
+    pair = open_pair(
+        hsi,
+        msi,
+        srf=srf,
+        msi_bands=msi_bands,
+        min_coverage=min_coverage,
+        psf=psf,
+        wavelengths=wavelengths,
+        allow_remote=allow_remote,
+        coregister=model,
+    )
+    found = json.loads(pair.attrs["coregistration"])
+    if output is not None:
+        write_scene(coarse_scene(pair), output)
+        found["output"] = str(output)
+    click.echo(json.dumps(found) if as_json else "\n".join(describe(found)))
+
+
+def coarse_scene(pair: xr.Dataset) -> xr.DataArray:
+    """Return the coarse image of a pair as a scene whose tags say how it was moved and which PSF that leaves."""
+    from affine import Affine
+
+    from geofuse.scene import BandMetadata, make_scene
+
+    names = tuple(str(name) for name in pair["band_name"].values)
+    bands = BandMetadata(pair["wavelength"].values, pair["fwhm"].values, pair["good_band"].values, names)
+    transform = pair.rio.transform() @ Affine.scale(pair.attrs["ratio"])
+    attrs = {key: value for key, value in pair.attrs.items() if key.startswith("stored_")}
+    attrs["provenance"] = {
+        "GEOFUSE_PSF": pair.attrs["psf"],
+        "GEOFUSE_PSF_SOURCE": pair.attrs["psf_source"],
+        "GEOFUSE_COREGISTRATION": pair.attrs["coregistration"],
+    }
+    return make_scene(pair["hsi"].data, bands, transform, pair.rio.crs, attrs)
+
+
+def describe(found: dict) -> list[str]:
+    """Write the findings for people."""
+    if found["model"] == "none":
+        return [f"not possible: {found['why']}"]
+    (row, col), (x, y) = found["shift"], found["shift_m"]
+    lines = [
+        f"model       {found['model']}",
+        f"shift       {col:+.3f} (x), {row:+.3f} (y, down) HSI pixels; {x:+.4g} m east, {y:+.4g} m north",
+        f"error       {found['error'][1]:.3f} (x), {found['error'][0]:.3f} (y) HSI pixels",
+        f"residual    {found['rms']:.3f} HSI pixels",
+        f"windows     {found['n_agree']} of {found['n_windows']} agree",
+        f"confidence  {found['confidence']:.2f}",
+        f"applied     {'yes' if found['applied'] else 'no: ' + found['why']}",
+    ]
+    if found["model"] == "affine":
+        (a, b), (c, d) = found["slope"]
+        lines.insert(2, f"slope       x {d:+.5f} along x, {c:+.5f} along y; y {b:+.5f} along x, {a:+.5f} along y")
+    return [*lines, *([f"written to {found['output']}"] if "output" in found else [])]
