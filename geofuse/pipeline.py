@@ -75,6 +75,9 @@ class PairOptions:
     psf: Any = "auto"
     wavelengths: Any = None
     allow_remote: bool = False
+    response: Any = None
+    srf_bands: Any = None
+    coregister: str = "off"
 
 
 def open_pair(
@@ -87,6 +90,9 @@ def open_pair(
     psf: Any = "auto",
     wavelengths: Any = None,
     allow_remote: bool = False,
+    response: Any = None,
+    srf_bands: Any = None,
+    coregister: str = "off",
 ) -> xr.Dataset:
     """Open two files as a pair on nested grids, lazily.
 
@@ -103,7 +109,17 @@ def open_pair(
 
     coarse = open_scene(hsi, wavelengths=wavelengths, allow_remote=allow_remote)
     fine = open_scene(msi, allow_remote=allow_remote)
-    return make_pair(coarse, fine, srf=srf, msi_bands=msi_bands, min_coverage=min_coverage, psf=psf)
+    return make_pair(
+        coarse,
+        fine,
+        srf=srf,
+        msi_bands=msi_bands,
+        min_coverage=min_coverage,
+        psf=psf,
+        response=response,
+        srf_bands=srf_bands,
+        coregister=coregister,
+    )
 
 
 class Fusion:
@@ -266,7 +282,8 @@ def run(
 
     check_output_path(output)
     settings, output_options = settings or FusionSettings(), output_options or OutputOptions()
-    inputs = (hsi, msi, pair_options.srf, pair_options.psf, pair_options.wavelengths, settings.prior)
+    told = pair_options
+    inputs = (hsi, msi, told.srf, told.psf, told.wavelengths, told.response, told.srf_bands, settings.prior)
     refuse_overwriting_input(output, inputs)
     if save_prior is not None:
         check_output_path(save_prior)

@@ -135,6 +135,8 @@ def register(hsi: Any, msi: Any, response: np.ndarray, psf: Psf, ratio: int, mod
     if len(windows) < 2 or reach < 1:
         return _nothing(f"{len(windows)} windows hold data in both images, expected 2 or more", len(windows))
     start, correlation = search(windows, reach, _TURNS if mode == "affine" else (0.0,))
+    if correlation == -1:
+        return _nothing("too few coarse pixels hold data in both images", 0)
     if correlation < _LEAST_SEARCHED:
         return _nothing(
             f"the images correlate by {max(correlation, 0):.2f} at most, expected {_LEAST_SEARCHED} or more", len(windows)

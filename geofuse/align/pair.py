@@ -147,7 +147,7 @@ def make_pair(
     said = [found.note] if found else []
     notes = [*told, *notes, *more, *said, *laid.notes, f"PSF: {laid.psf.label} ({psf_source})"]
     for note in notes:
-        _LOG.log(logging.WARNING if note in said and found.model == "none" else logging.INFO, note)
+        _LOG.log(logging.WARNING if note in said and found.model == "none" and found.n_windows else logging.INFO, note)
     attrs = {
         "ratio": laid.plan.ratio,
         "psf": laid.psf.to_tag(),

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from geofuse_cli.options import (
+    coregister_option,
     device_option,
     image_path,
     json_option,
@@ -15,7 +16,9 @@ from geofuse_cli.options import (
     msi_bands_option,
     pair_srf_option,
     psf_option,
+    response_option,
     seed_option,
+    srf_bands_option,
     wavelengths_option,
 )
 
@@ -30,6 +33,9 @@ from geofuse_cli.options import (
 @msi_bands_option
 @min_coverage_option
 @psf_option("auto")
+@coregister_option
+@response_option
+@srf_bands_option
 @wavelengths_option
 @click.option("--tile", type=click.IntRange(16), default=512, show_default=True, help="Core size of a tile in fine pixels.")
 @click.option("--overlap", type=click.IntRange(0), help="Halo of a tile in fine pixels; by default what the method needs.")
@@ -58,6 +64,9 @@ def command(
     msi_bands: tuple[str, ...] | None,
     min_coverage: float,
     psf: str,
+    coregister: str,
+    response: Path | None,
+    srf_bands: str | None,
     wavelengths: Path | None,
     tile: int,
     overlap: int | None,
@@ -86,7 +95,7 @@ def command(
         check_output_path(page)
 
     output = output or Path(msi).with_name(f"{Path(hsi).stem}-fused.tif")
-    pair = PairOptions(srf, msi_bands, min_coverage, psf, wavelengths, allow_remote)
+    pair = PairOptions(srf, msi_bands, min_coverage, psf, wavelengths, allow_remote, response, srf_bands, coregister)
     if adapt is not None and prior is None:
         raise click.UsageError("--adapt says how much a prior is adapted; give the prior with --prior, or leave --adapt out")
     options = {} if adapt is None else {"adaptation": adapt}
