@@ -78,6 +78,7 @@ class PairOptions:
     response: Any = None
     srf_bands: Any = None
     coregister: str = "off"
+    msi_average: int = 1
 
 
 def open_pair(
@@ -93,11 +94,12 @@ def open_pair(
     response: Any = None,
     srf_bands: Any = None,
     coregister: str = "off",
+    msi_average: int = 1,
 ) -> xr.Dataset:
     """Open two files as a pair on nested grids, lazily.
 
-    Parameters are those of :func:`geofuse.io.open_scene` (``wavelengths`` and ``allow_remote``, for the HSI and both files) and
-    of :func:`geofuse.align.make_pair`.
+    Parameters are those of :func:`geofuse.io.open_scene` (``wavelengths`` and ``allow_remote``, for the HSI and both files), of
+    :func:`geofuse.align.make_pair`, and ``msi_average``: N replaces N x N pixels of the MSI by their mean first.
 
     Raises
     ------
@@ -106,9 +108,10 @@ def open_pair(
     """
     from geofuse.align import make_pair
     from geofuse.io import open_scene
+    from geofuse.io.averaging import average
 
     coarse = open_scene(hsi, wavelengths=wavelengths, allow_remote=allow_remote)
-    fine = open_scene(msi, allow_remote=allow_remote)
+    fine = average(open_scene(msi, allow_remote=allow_remote), msi_average)
     return make_pair(
         coarse,
         fine,

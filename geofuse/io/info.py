@@ -175,7 +175,9 @@ def _driver(path: Path) -> str:
     """Return the kind of a product's file."""
     with open(path, "rb") as file:
         head = file.read(8)
-    return "HDF5" if head.startswith(b"\x89HDF") else "GTiff" if head.startswith(tiff.MAGIC) else path.suffix.lstrip(".").upper()
+    if head.startswith(b"\x89HDF"):
+        return "HDF5"
+    return "GTiff" if head.startswith(tiff.MAGIC) else path.suffix.lstrip(".").upper() or "ENVI"
 
 
 def _one_or_all(values: np.ndarray) -> float | tuple[float, ...]:

@@ -229,3 +229,12 @@ def test_the_command_in_a_process_of_its_own_does_the_same(job, fuse):
     done = subprocess.run([sys.executable, "-c", code, *job.arguments("own.tif")], capture_output=True, text=True, cwd=job.folder)
     assert (done.returncode, done.stderr) == (0, "")
     assert (job.folder / "own.tif").read_bytes() == expected
+
+
+def test_a_fine_image_can_be_averaged_first(job, fuse):
+    fused = fuse(job, "--msi-average", "2")
+    with rasterio.open(job.msi_path) as msi:
+        assert (fused.profile["height"], fused.profile["width"]) == (msi.height // 2, msi.width // 2)
+        assert fused.profile["transform"].a == pytest.approx(2 * msi.transform.a)
+    halved = job.truth.reshape(len(job.truth), fused.profile["height"], 2, fused.profile["width"], 2).mean(axis=(2, 4))
+    assert np.nanstd(fused.values - halved) < 0.1 * halved.std()

@@ -37,6 +37,7 @@ from geofuse_cli.options import (
 @response_option
 @srf_bands_option
 @wavelengths_option
+@click.option("--msi-average", type=click.IntRange(1), default=1, show_default=True, help="Average N x N pixels of the MSI first.")
 @click.option("--tile", type=click.IntRange(16), default=512, show_default=True, help="Core size of a tile in fine pixels.")
 @click.option("--overlap", type=click.IntRange(0), help="Halo of a tile in fine pixels; by default what the method needs.")
 @click.option("--driver", type=click.Choice(["COG", "GTiff", "ENVI"], case_sensitive=False), default="COG", show_default=True)
@@ -68,6 +69,7 @@ def command(
     response: Path | None,
     srf_bands: str | None,
     wavelengths: Path | None,
+    msi_average: int,
     tile: int,
     overlap: int | None,
     driver: str,
@@ -95,7 +97,7 @@ def command(
         check_output_path(page)
 
     output = output or Path(msi).with_name(f"{Path(hsi).stem}-fused.tif")
-    pair = PairOptions(srf, msi_bands, min_coverage, psf, wavelengths, allow_remote, response, srf_bands, coregister)
+    pair = PairOptions(srf, msi_bands, min_coverage, psf, wavelengths, allow_remote, response, srf_bands, coregister, msi_average)
     if adapt is not None and prior is None:
         raise click.UsageError("--adapt says how much a prior is adapted; give the prior with --prior, or leave --adapt out")
     options = {} if adapt is None else {"adaptation": adapt}
