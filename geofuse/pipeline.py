@@ -317,12 +317,14 @@ def run(
 
 
 def refuse_overwriting_input(output: str | Path, inputs: Sequence[Any]) -> None:
-    """Raise if the output is one of the inputs, under whatever name; an ENVI header stands for its data file as well."""
+    """Raise if the output is one of the inputs, under whatever name, the data file of an ENVI header, or inside an input folder."""
     from geofuse.io.envi import find_data
 
     for path in inputs:
-        if not isinstance(path, str | Path) or not Path(path).is_file():
+        if not isinstance(path, str | Path) or not Path(path).exists():
             continue
+        if Path(path).is_dir() and Path(output).resolve().is_relative_to(Path(path).resolve()):
+            raise OutputError(f"output {output} is inside the input folder {path}; choose another place with -o")
         files = [Path(path)]
         if Path(path).suffix.lower() == ".hdr":
             files.append(find_data(Path(path)))

@@ -90,7 +90,12 @@ def named_hash(path: str | Path) -> str:
 
 
 def file_hash(path: str | Path) -> str:
-    """Return the SHA-256 of a file's bytes, or ``unknown`` for a path that is no local file."""
+    """Return the SHA-256 of a file's bytes, of a folder's names and files, or ``unknown`` for a path that is not local."""
+    if Path(path).is_dir():
+        digest = hashlib.sha256()
+        for file in sorted(p for p in Path(path).rglob("*") if p.is_file()):
+            digest.update(f"{file.relative_to(path).as_posix()} {file_hash(file)}\n".encode())
+        return digest.hexdigest()
     if not Path(path).is_file():
         return "unknown"
     with open(path, "rb") as stream:
