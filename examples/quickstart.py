@@ -91,7 +91,7 @@ def main():
     parser = argparse.ArgumentParser(description="Fuse hsi.tif and msi.tif of a folder, draw and write the result.")
     parser.add_argument("folder", type=Path, help="holds hsi.tif and msi.tif, such as 'geofuse demo' writes; results go there too")
     parser.add_argument("--srf", default="landsat8", help="sensor that took msi.tif (default: landsat8)")
-    parser.add_argument("--method", default="argsdiff", help="argsdiff (default), subspace or bicubic")
+    parser.add_argument("--method", default="argsdiff", help="argsdiff (default), subspace or another that geofuse run takes")
     arguments = parser.parse_args()
     folder = arguments.folder
 

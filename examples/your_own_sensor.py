@@ -77,7 +77,7 @@ def main():
     parser.add_argument(
         "folder", type=Path, help="holds hsi.tif and msi.tif, such as 'geofuse demo' writes; own_sensor/ is made in it"
     )
-    parser.add_argument("--method", default="argsdiff", help="argsdiff (default), subspace or bicubic")
+    parser.add_argument("--method", default="argsdiff", help="argsdiff (default), subspace or another that geofuse run takes")
     arguments = parser.parse_args()
     out = arguments.folder / "own_sensor"
     out.mkdir(exist_ok=True)

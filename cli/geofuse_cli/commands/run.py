@@ -28,8 +28,18 @@ from geofuse_cli.options import (
 @click.argument("msi", type=image_path)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Result; by default HSI-fused.tif beside the MSI.")
 @pair_srf_option
-@click.option("--method", default="argsdiff", show_default=True, help="argsdiff, subspace (learns nothing) or bicubic (HSI alone).")
-@click.option("--preset", help="argsdiff: fast (default on the CPU), balanced (default on a GPU) or paper (30 000 training steps).")
+@click.option(
+    "--method",
+    default="argsdiff",
+    show_default=True,
+    help="argsdiff, subspace (learns nothing), bicubic (HSI alone), or a baseline: brovey (one fine band), gsa, sfim, glp, cnmf, hysure, "
+    "fuse, miae, spectralift.",
+)
+@click.option(
+    "--preset",
+    help="argsdiff: fast (default on the CPU), balanced (default on a GPU) or paper (30 000 training steps); miae and spectralift: fast "
+    "or paper.",
+)
 @msi_bands_option
 @min_coverage_option
 @psf_option("auto")
