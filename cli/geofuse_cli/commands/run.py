@@ -32,13 +32,13 @@ from geofuse_cli.options import (
     "--method",
     default="argsdiff",
     show_default=True,
-    help="argsdiff, subspace (learns nothing), bicubic (HSI alone), or a baseline: brovey (one fine band), gsa, sfim, glp, cnmf, hysure, "
-    "fuse, miae, spectralift.",
+    help="argsdiff, subspace (learns nothing), bicubic (HSI alone), or a baseline: brovey (one fine band), gsa, sfim, glp, cnmf, "
+    "hysure, fuse, miae, spectralift.",
 )
 @click.option(
     "--preset",
-    help="argsdiff: fast (default on the CPU), balanced (default on a GPU) or paper (30 000 training steps); miae and spectralift: fast "
-    "or paper.",
+    help="argsdiff: fast (default on the CPU), balanced (default on a GPU) or paper (30 000 training steps); miae and spectralift: "
+    "fast or paper.",
 )
 @msi_bands_option
 @min_coverage_option
