@@ -90,8 +90,8 @@ class PairFusion:
         if missing or "ratio" not in self._pair.attrs:
             lacks = f"lacks {', '.join(missing)}" if missing else "has no attribute ratio"
             raise InputError(f"this dataset is not a pair: it {lacks}; make one with geofuse.open_pair(hsi, msi, srf=...)")
+        from geofuse.fusion import DEFAULT_TILE, Fusion, FusionSettings
         from geofuse.lazy import fuse_lazily
-        from geofuse.pipeline import DEFAULT_TILE, Fusion, FusionSettings
 
         settings = FusionSettings(method, preset, options, tile or DEFAULT_TILE, overlap, seed, device)
         return fuse_lazily(Fusion(self._pair, settings))

@@ -12,7 +12,7 @@ from geofuse.tiling import Mosaic, Tile, TileGrid, axis_weights
 if TYPE_CHECKING:
     import xarray as xr
 
-    from geofuse.pipeline import Fusion
+    from geofuse.fusion import Fusion
 
 _ONE_AT_A_TIME = threading.Lock()  # a tile uses all threads by itself
 

@@ -1,68 +1,28 @@
 """The whole path: read, harmonise, tile, fuse, mosaic, write.
 
-:func:`run` is that path for files; :class:`Fusion` is the part between a harmonised pair and its fused rows, which the accessor
-uses as well.
+:func:`run` is that path for files; :class:`geofuse.fusion.Fusion` is the part between a harmonised pair and its fused rows, which
+the accessor uses as well.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from geofuse.errors import OutputError, UsageError
-from geofuse.methods import METHODS
-from geofuse.methods.base import Report, SceneModel, TileData, silent
+from geofuse.errors import OutputError
+from geofuse.fusion import DEFAULT_TILE as DEFAULT_TILE
+from geofuse.fusion import Fusion, FusionSettings
+from geofuse.fusion import choose_options as choose_options
+from geofuse.fusion import sample_windows as sample_windows
+from geofuse.methods.base import Report, silent
 from geofuse.result import OutputOptions, RunSummary, input_hashes, output_spec, provenance, summarise
-from geofuse.sensors.psf import Psf
-from geofuse.tiling import Edges, Mosaic, Tile, TileGrid, Window
 
 if TYPE_CHECKING:
     import xarray as xr
-
-    from geofuse.methods.prior import Sensors
-
-DEFAULT_TILE = 512  # fine pixels
-_SAMPLE_SIDE = 512  # fine pixels of a window to learn from; fixed, so that the tile size cannot change what is learnt
-_SAMPLE_SIDE_COARSE = 32
-_MAX_SAMPLES = 16
-
-
-@dataclass(frozen=True)
-class FusionSettings:
-    """How to fuse.
-
-    Attributes
-    ----------
-    method
-        Name in :data:`geofuse.methods.METHODS`.
-    preset
-        One of the method's presets; None takes the method's default for the device.
-    options
-        Options of the method that replace the preset's, by name.
-    tile, overlap
-        Core size and halo of a tile in fine pixels, rounded up to the ratio; overlap None takes what the method needs.
-    seed
-        Seed of all random numbers.
-    device
-        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-    prior
-        File of networks learnt from another scene to start from, written by :meth:`Fusion.save_prior`.
-    """
-
-    method: str = "argsdiff"
-    preset: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    tile: int = DEFAULT_TILE
-    overlap: int | None = None
-    seed: int = 0
-    device: str = "auto"
-    prior: str | Path | None = None
 
 
 @dataclass(frozen=True)
@@ -123,141 +83,6 @@ def open_pair(
         srf_bands=srf_bands,
         coregister=coregister,
     )
-
-
-class Fusion:
-    """A pair and a method: learn once, then fuse tile by tile."""
-
-    def __init__(self, pair: xr.Dataset, settings: FusionSettings) -> None:
-        """Choose method, preset and device, and cut the tiles; nothing is computed.
-
-        Raises
-        ------
-        UnknownNameError, UsageError
-            If there is no such method, preset, option or device, or the method cannot start from a prior.
-        MissingFileError, InputError
-            If the prior is no file of its kind or was learnt with other sensors.
-        """
-        from geofuse.methods.device import pick_device
-
-        kind = METHODS.get(settings.method)
-        device = pick_device(settings.device)
-        self.preset = settings.preset or kind.default_preset(device)
-        self.options = choose_options(kind, settings.method, self.preset, settings.options)
-        self.method = kind(self.options)
-        self.pair, self.settings = pair, settings
-        ratio = int(pair.attrs["ratio"])
-        overlap = self.method.halo * ratio if settings.overlap is None else settings.overlap
-        self.grid = TileGrid(pair.sizes["y"], pair.sizes["x"], ratio, settings.tile, overlap)
-        self.model = SceneModel(
-            pair["response"].values, Psf.from_tag(pair.attrs["psf"]), ratio, pair["wavelength"].values, settings.seed, device
-        )
-        if settings.prior is not None:
-            self._start_from(settings.prior)
-
-    def fit(self, report: Report = silent) -> None:
-        """Learn what holds for the whole scene from sample windows that depend on the scene alone."""
-        windows = sample_windows(self.grid.height, self.grid.width, self.grid.ratio)
-        samples = []
-        for window, edges in windows:
-            samples.append(self.read(window, edges))
-            report("reading samples", len(samples), len(windows))
-        samples = [s for s in samples if s.hsi_valid.any() and s.msi_valid.any()] or samples[:1]
-        self.method.fit(self.model, samples, report)
-
-    def require_prior(self) -> None:
-        """Raise ``UsageError`` if this method and preset learn nothing that could be kept for other scenes."""
-        from geofuse.methods.prior import LearnsPrior
-
-        if not isinstance(self.method, LearnsPrior):
-            name = f"method {self.settings.method}, preset {self.preset},"
-            raise UsageError(f"{name} has no prior to start from or to save; use argsdiff with preset fast or balanced")
-
-    def save_prior(self, path: str | Path) -> None:
-        """Write what :meth:`fit` has learnt, for other scenes of the same sensors.
-
-        Raises
-        ------
-        UsageError
-            If the method learns nothing that could be kept.
-        OutputError
-            If the file cannot be written.
-        """
-        from geofuse.methods.prior import save_prior
-
-        self.require_prior()
-        save_prior(path, self.method.learnt_prior(), self._sensors())
-
-    def _start_from(self, path: str | Path) -> None:
-        """Let the method start from a prior, if that was learnt with the sensors of this pair."""
-        from geofuse.methods.prior import load_prior, require_same_sensors
-
-        self.require_prior()
-        prior, learnt_with = load_prior(path)
-        require_same_sensors(path, learnt_with, self._sensors())
-        self.method.adopt_prior(prior)
-
-    def _sensors(self) -> Sensors:
-        from geofuse.methods.prior import Sensors
-
-        names = tuple(str(name) for name in self.pair["msi_band_name"].values)
-        return Sensors(self.model.wavelength_nm, self.model.response, self.pair.attrs["srf"], names)
-
-    def fuse(self, tile: Tile, report: Report = silent) -> np.ndarray:
-        """Fuse one tile: (C, H, W) float32 of ``tile.outer``, NaN where MSI or HSI have no data."""
-        data = self.read(tile.outer, tile.edges)
-        valid = data.msi_valid & np.isfinite(data.hsi).any(axis=0).repeat(self.grid.ratio, 0).repeat(self.grid.ratio, 1)
-        if not valid.any():
-            return np.full((self.pair.sizes["band"], *valid.shape), np.nan, np.float32)
-        fused = self.method.fuse(data, report)
-        fused[:, ~valid] = np.nan
-        return fused
-
-    def read(self, window: Window, edges: Edges) -> TileData:
-        """Read a window of both images."""
-        rows, cols = window.slices
-        coarse_rows, coarse_cols = window.coarse(self.grid.ratio).slices
-        msi = self.pair["msi"].data[:, rows, cols].compute()
-        hsi = self.pair["hsi"].data[:, coarse_rows, coarse_cols].compute()
-        return TileData(np.ascontiguousarray(hsi), np.ascontiguousarray(msi), (window.row0, window.col0), edges)
-
-    def rows(self, report: Report = silent) -> Iterator[tuple[int, np.ndarray]]:
-        """Fuse all tiles in order; iterate over finished rows (row_offset, (C, n, width)) of the output window."""
-        row0, row1, col0, col1 = self.pair.attrs["output_window"]
-        mosaic = Mosaic(self.grid, self.pair.sizes["band"])
-        inner = report if len(self.grid) == 1 else silent
-        for tile in self.grid:
-            mosaic.add(tile, self.fuse(tile, inner))
-            report("fusing tiles", tile.index + 1, len(self.grid))
-            for start, rows in mosaic.finished():
-                first, last = max(start, row0), min(start + rows.shape[1], row1)
-                if first < last:
-                    yield first - row0, rows[:, first - start : last - start, col0:col1]
-
-
-def choose_options(kind: Any, name: str, preset: str, overrides: Mapping[str, Any]) -> Any:
-    """Take a method's preset and replace the options named in ``overrides``.
-
-    Raises
-    ------
-    UsageError
-        If the method has no such preset or option.
-    """
-    if preset not in kind.presets:
-        raise UsageError(f"method {name} has no preset {preset!r}; it has {', '.join(kind.presets)}")
-    known = {f.name for f in dataclasses.fields(kind.presets[preset])}
-    for option in overrides:
-        if option not in known:
-            raise UsageError(f"method {name} has no option {option!r}; it has {', '.join(sorted(known)) or 'none'}")
-    return dataclasses.replace(kind.presets[preset], **overrides)
-
-
-def sample_windows(height: int, width: int, ratio: int) -> list[tuple[Window, Edges]]:
-    """Choose the windows to learn from: all of a small scene, else 16 spread evenly; they depend on the scene's size alone."""
-    side = max(_SAMPLE_SIDE, _SAMPLE_SIDE_COARSE * ratio)
-    tiles = list(TileGrid(height, width, ratio, side, 0))
-    chosen = np.unique(np.linspace(0, len(tiles) - 1, min(len(tiles), _MAX_SAMPLES)).round().astype(int))
-    return [(tiles[i].outer, tiles[i].edges) for i in chosen]
 
 
 def run(

@@ -17,8 +17,8 @@ from geofuse.memory import peak_memory_bytes
 from geofuse.scene import BandMetadata
 
 if TYPE_CHECKING:
+    from geofuse.fusion import Fusion
     from geofuse.io import OutputSpec
-    from geofuse.pipeline import Fusion
 
 
 @dataclass(frozen=True)

@@ -14,18 +14,30 @@ LAYERS = (
     {"geofuse.errors", "geofuse.scene", "geofuse.registry", "geofuse.threads", "geofuse.memory"},
     {"geofuse.io", "geofuse.sensors", "geofuse.tiling", "geofuse.metrics"},
     {"geofuse.degradation", "geofuse.align"},
-    {"geofuse.diffusion"},
+    {"geofuse.diffusion", "geofuse.training"},
     {"geofuse.methods"},
     {
         f"geofuse.{name}"
-        for name in ("pipeline", "accessor", "simulate", "evaluate", "benchmark", "demo", "doctor", "lazy", "report", "result")
+        for name in (
+            "pipeline",
+            "fusion",
+            "accessor",
+            "simulate",
+            "evaluate",
+            "benchmark",
+            "demo",
+            "doctor",
+            "lazy",
+            "report",
+            "result",
+        )
     }
     | {"geofuse"},
     {"geofuse_cli"},
 )
 SIDE_BY_SIDE = (0, 5)  # layers whose files lie beside each other in geofuse/ itself: one folder, so they may import each other
 ONLY_IN = {  # a library -> the only parts that may import it
-    "torch": ("geofuse.degradation", "geofuse.diffusion", "geofuse.methods"),
+    "torch": ("geofuse.degradation", "geofuse.diffusion", "geofuse.training", "geofuse.methods"),
     "click": ("geofuse_cli",),
     "rich": ("geofuse_cli",),
 }
