@@ -24,8 +24,6 @@ The first five are float64, the weights float32; the sizes of the networks are t
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,18 +31,15 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from geofuse.diffusion.spectrum_network import SpectrumNetwork
 from geofuse.diffusion.texture_network import TextureNetwork
-from geofuse.errors import InputError, MissingFileError, OutputError
+from geofuse.errors import InputError
 from geofuse.methods.subspace import MsiView
+from geofuse.methods.tensor_file import FileKind, damaged, read_tensors, write_tensors
 
-SCHEMA = 1
-_ENTRY = "geofuse_prior"
-_MAX_BYTES = 64 * 2**20  # a prior is a fraction of a megabyte
+KIND = FileKind("prior", "geofuse_prior", 1, "geofuse run --save-prior", 64 * 2**20)  # most are a fraction of a megabyte
 _SAME_BAND_NM = 2.0  # band centres of one sensor drift by less from flight to flight
 _SAME_RESPONSE = 0.95  # least cosine of two rows of R that are the same MSI band
 
@@ -153,7 +148,7 @@ def save_prior(path: str | Path, prior: Prior, sensors: Sensors) -> None:
     """
     from geofuse import __version__
 
-    header = {"schema": SCHEMA, "geofuse": __version__, "method": "argsdiff", "srf": sensors.srf, "msi_bands": sensors.msi_bands}
+    header = {"geofuse": __version__, "method": "argsdiff", "srf": sensors.srf, "msi_bands": sensors.msi_bands}
     numbers = {
         "wavelength_nm": sensors.wavelength_nm,
         "response": sensors.response,
@@ -163,20 +158,8 @@ def save_prior(path: str | Path, prior: Prior, sensors: Sensors) -> None:
     }
     tensors = {name: torch.from_numpy(np.array(value, np.float64, order="C")) for name, value in numbers.items()}
     for part, network in (("texture", prior.texture), ("spectrum", prior.spectrum)):
-        weights = network.state_dict().items()
-        tensors |= {f"{part}.{name}": value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in weights}
-    data = save(tensors, {_ENTRY: json.dumps(header)})
-    path = Path(path)
-    made = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(made, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        made.replace(path)
-    except OSError as error:
-        made.unlink(missing_ok=True)
-        raise OutputError(f"cannot write the prior {path}: {error.strerror}; free space, or choose another place") from None
+        tensors |= {f"{part}.{name}": value for name, value in network.state_dict().items()}
+    write_tensors(path, KIND, header, tensors)
 
 
 def load_prior(path: str | Path) -> tuple[Prior, Sensors]:
@@ -189,51 +172,11 @@ def load_prior(path: str | Path) -> tuple[Prior, Sensors]:
     InputError
         If it is something else than a prior, or of another schema, or damaged.
     """
-    data = _read(Path(path))
-    try:
-        tensors = load(data)
-        metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
-    except (SafetensorError, ValueError):
-        raise InputError(f"prior {path} is not a safetensors file; expected one written by geofuse run --save-prior") from None
-    header = _header(path, metadata)
+    header, tensors = read_tensors(path, KIND)
     try:
         return _assemble(header, tensors)
     except (KeyError, IndexError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(f"prior {path} is damaged ({reason}); learn it again with --save-prior") from None
-
-
-def _read(path: Path) -> bytes:
-    """Read the bytes of a file that may be a prior."""
-    if not path.is_file():
-        raise MissingFileError(f"prior {path} does not exist or is no file; give one written by geofuse run --save-prior")
-    size = path.stat().st_size
-    if size > _MAX_BYTES:
-        raise InputError(
-            f"prior {path} has {size / 2**20:.0f} MiB; a prior written by --save-prior has less than {_MAX_BYTES >> 20}"
-        )
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"prior {path} cannot be read: {error.strerror}; check its permissions") from None
-    if data[:1] == b"\x80" or data[:4] == b"PK\x03\x04":
-        raise InputError(
-            f"prior {path} is a pickle or a PyTorch archive, which is never opened because it can run code; expected a safetensors "
-            "file written by geofuse run --save-prior"
-        )
-    return data
-
-
-def _header(path: str | Path, metadata: Mapping[str, str]) -> dict:
-    """Return the prior's own entry of the metadata."""
-    try:
-        header = json.loads(metadata[_ENTRY])
-        schema = int(header["schema"])
-    except (KeyError, TypeError, ValueError):
-        raise InputError(f"{path} holds safetensors, but no prior; expected a file written by geofuse run --save-prior") from None
-    if schema != SCHEMA:
-        raise InputError(f"prior {path} has schema {schema}, this version reads schema {SCHEMA}; learn it again with --save-prior")
-    return header
+        raise damaged(path, KIND, error) from None
 
 
 def _assemble(header: Mapping, tensors: Mapping[str, Tensor]) -> tuple[Prior, Sensors]:

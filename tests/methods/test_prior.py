@@ -185,7 +185,7 @@ def damaged(tensors, name):
 def test_a_prior_whose_parts_do_not_fit_is_refused_in_one_line(path, tmp_path, what):
     header = {"schema": 1, "geofuse": "0", "method": "argsdiff", "srf": "camera", "msi_bands": BANDS}
     save_file(damaged(load_file(path), what), tmp_path / "bad", {"geofuse_prior": json.dumps(header)})
-    with pytest.raises(InputError, match="is damaged .*; learn it again") as error:
+    with pytest.raises(InputError, match="is damaged .*; make it again") as error:
         load_prior(tmp_path / "bad")
     assert "\n" not in str(error.value)
 
