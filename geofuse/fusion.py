@@ -47,6 +47,8 @@ class FusionSettings:
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     prior
         File of networks learnt from another scene to start from, written by :meth:`Fusion.save_prior`.
+    weights
+        File of trained networks, written by ``geofuse train``.
     """
 
     method: str = "argsdiff"
@@ -57,6 +59,7 @@ class FusionSettings:
     seed: int = 0
     device: str = "auto"
     prior: str | Path | None = None
+    weights: str | Path | None = None
 
 
 class Fusion:
@@ -68,9 +71,10 @@ class Fusion:
         Raises
         ------
         UnknownNameError, UsageError
-            If there is no such method, preset, option or device, or the method cannot start from a prior.
+            If there is no such method, preset, option or device, or the method cannot start from a prior or use weights, or needs
+            weights and has none.
         MissingFileError, InputError
-            If the prior is no file of its kind or was learnt with other sensors.
+            If the prior or the weights are no file of their kind or were learnt with other sensors.
         """
         from geofuse.methods.device import pick_device
 
@@ -81,11 +85,12 @@ class Fusion:
         self.method = kind(self.options)
         self.pair, self.settings = pair, settings
         ratio = int(pair.attrs["ratio"])
-        overlap = self.method.halo * ratio if settings.overlap is None else settings.overlap
-        self.grid = TileGrid(pair.sizes["y"], pair.sizes["x"], ratio, settings.tile, overlap)
         self.model = SceneModel(
             pair["response"].values, Psf.from_tag(pair.attrs["psf"]), ratio, pair["wavelength"].values, settings.seed, device
         )
+        self._use_weights(settings.weights)
+        overlap = self.method.halo * ratio if settings.overlap is None else settings.overlap
+        self.grid = TileGrid(pair.sizes["y"], pair.sizes["x"], ratio, settings.tile, overlap)
         if settings.prior is not None:
             self._start_from(settings.prior)
 
@@ -130,6 +135,22 @@ class Fusion:
         prior, learnt_with = load_prior(path)
         require_same_sensors(path, learnt_with, self._sensors())
         self.method.adopt_prior(prior)
+
+    def _use_weights(self, path: str | Path | None) -> None:
+        """Give the method its trained networks, if they were trained for the sensors of this pair."""
+        from geofuse.methods.trainable import Trainable
+        from geofuse.methods.weights import load_weights, require_match
+
+        name = METHODS.name_of(self.settings.method)
+        if path is None:
+            if isinstance(self.method, Trainable) and self.method.needs_weights:
+                raise UsageError(f"method {name} needs trained networks: give --weights, made by geofuse train {name}")
+            return
+        if not isinstance(self.method, Trainable):
+            raise UsageError(f"method {name} uses no trained networks; leave out --weights")
+        card, tensors = load_weights(path)
+        require_match(path, card, name, self.model)
+        self.method.adopt_weights(path, card, tensors)
 
     def _sensors(self) -> Sensors:
         from geofuse.methods.prior import Sensors

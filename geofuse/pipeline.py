@@ -40,6 +40,15 @@ class PairOptions:
     coregister: str = "off"
     msi_average: int = 1
 
+    @property
+    def files(self) -> tuple[Any, ...]:
+        """The options that may name files."""
+        return (self.srf, self.psf, self.wavelengths, self.response, self.srf_bands)
+
+    def open(self, hsi: str | Path, msi: str | Path) -> xr.Dataset:
+        """Open two files as a pair; see :func:`open_pair`."""
+        return open_pair(hsi, msi, **{f.name: getattr(self, f.name) for f in dataclasses.fields(self)})
+
 
 def open_pair(
     hsi: str | Path,
@@ -111,7 +120,7 @@ def run(
     check_output_path(output)
     settings, output_options = settings or FusionSettings(), output_options or OutputOptions()
     told = pair_options
-    inputs = (hsi, msi, told.srf, told.psf, told.wavelengths, told.response, told.srf_bands, settings.prior)
+    inputs = (hsi, msi, told.srf, told.psf, told.wavelengths, told.response, told.srf_bands, settings.prior, settings.weights)
     refuse_overwriting_input(output, inputs)
     if save_prior is not None:
         check_output_path(save_prior)
@@ -119,9 +128,7 @@ def run(
         if Path(save_prior).resolve() == Path(output).resolve():
             raise OutputError(f"{output} is asked for as the result and as the prior; give --save-prior a name of its own")
     clock = Stopwatch()
-    options = {f.name: getattr(pair_options, f.name) for f in dataclasses.fields(pair_options)}
-    pair = open_pair(hsi, msi, **options)
-    fusion = Fusion(pair, settings)
+    fusion = Fusion(pair_options.open(hsi, msi), settings)
     if save_prior is not None:
         fusion.require_prior()
     spec = output_spec(fusion, output_options, {**provenance(fusion), **input_hashes(hsi, msi)})

@@ -36,8 +36,8 @@ class Registry:
         """Return the names, in the order they were registered."""
         return tuple(self._entries)
 
-    def get(self, name: str) -> Any:
-        """Import and return the entry called ``name`` (case, dashes and spaces do not matter).
+    def name_of(self, name: str) -> str:
+        """Return the registered name that ``name`` means (case, dashes and spaces do not matter).
 
         Raises
         ------
@@ -45,8 +45,18 @@ class Registry:
             If there is no such entry.
         """
         wanted = simplify(name)
-        for key, target in self._entries.items():
+        for key in self._entries:
             if simplify(key) == wanted:
-                module, _, attribute = target.partition(":")
-                return getattr(import_module(module), attribute)
+                return key
         raise unknown_name(self.kind, name, self._entries)
+
+    def get(self, name: str) -> Any:
+        """Import and return the entry called ``name``, as :meth:`name_of` understands it.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no such entry.
+        """
+        module, _, attribute = self._entries[self.name_of(name)].partition(":")
+        return getattr(import_module(module), attribute)

@@ -21,6 +21,8 @@ LAYERS = (
         for name in (
             "pipeline",
             "fusion",
+            "train",
+            "train_scenes",
             "accessor",
             "simulate",
             "evaluate",

@@ -31,6 +31,7 @@ COMMANDS = {
     "estimate": "Estimate the spectral response and the PSF from a pair of images.",
     "evaluate": "Measure a fused image against its reference or its sources.",
     "benchmark": "Compare methods on the same inputs: scores, seconds, memory.",
+    "train": "Train mossfuse, ddpmfus or ssdiff on scenes, for 'run --weights'.",
     "report": "Write a page that shows a fused image, its inputs and its errors.",
     "doctor": "Check the installation: versions, data paths, devices, threads, memory.",
 }
