@@ -16,8 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from geofuse import __version__
 from geofuse.errors import MissingFileError, OutputError, UsageError
 from geofuse.methods import METHODS
@@ -25,6 +23,7 @@ from geofuse.methods.base import Report, silent
 from geofuse.result import file_hash
 
 _LEAST_VALIDATIONS = 20
+_WEIGHTS, _BATCHES = range(2)  # purposes of random streams
 
 
 @dataclass(frozen=True)
@@ -145,11 +144,7 @@ def trainable_methods() -> tuple[str, ...]:
     """Return the names of the methods that can be trained."""
     from geofuse.methods.trainable import Trainable
 
-    return tuple(name for name in METHODS.names() if isinstance(METHODS.get(name), type) and _is_trainable(name, Trainable))
-
-
-def _is_trainable(name: str, protocol: Any) -> bool:
-    return isinstance(METHODS.get(name)(), protocol)
+    return tuple(name for name in METHODS.names() if isinstance(METHODS.get(name)(), Trainable))
 
 
 def train_method(plan: TrainingPlan, output: str | Path, *, resume: bool = False, report: Report = silent) -> TrainingSummary:
@@ -160,25 +155,16 @@ def train_method(plan: TrainingPlan, output: str | Path, *, resume: bool = False
     GeofuseError
         If a scene, an option or the output path is no good; the message says what to do.
     """
-    import torch
-
-    from geofuse.fusion import choose_options
-    from geofuse.io import check_output_path
+    from geofuse.diffusion.random_streams import stream
     from geofuse.methods.device import pick_device, use_threads
-    from geofuse.methods.trainable import Plan, Trainable
+    from geofuse.methods.trainable import Plan, validate
     from geofuse.methods.weights import Card, save_weights
     from geofuse.train_scenes import load_scenes
     from geofuse.training import History, Keeping, PatchSampler, TrainingOptions, train
 
     output = Path(output)
-    check_output_path(output)
-    beside = {name: output.with_name(f"{output.stem}.{name}") for name in ("metrics.csv", "png", "checkpoint")}
-    if output.resolve() in [path.resolve() for path in plan.files]:
-        raise OutputError(f"{output} is a scene of this training; choose another name with -o")
-    kind = METHODS.get(plan.method)
-    method = kind(choose_options(kind, plan.method, kind.default_preset("cpu"), plan.options))
-    if not isinstance(method, Trainable):
-        raise UsageError(f"method {plan.method} is not trained beforehand; {', '.join(trainable_methods())} are")
+    method = make_method(plan)
+    beside = _files_beside(plan, output)
     use_threads()
     device = pick_device(plan.device)
     data = load_scenes(plan, method.needs_reference, report)
@@ -191,9 +177,8 @@ def train_method(plan: TrainingPlan, output: str | Path, *, resume: bool = False
     card = Card(
         plan.method, n_bands, n_msi, sampler.ratio, data.wavelength_nm, data.response, data.srf, method.shape_options(), data.names
     )
-    network = method.make_network(card, torch.Generator().manual_seed(plan.seed)).to(device)
-    response = torch.as_tensor(data.response, dtype=torch.float32, device=device)
-    recipe = method.recipe(Plan(sampler, steps, batch, rate, response, device))
+    network = method.make_network(card, stream(plan.seed, _WEIGHTS)).to(device)
+    recipe = method.recipe(Plan(sampler, steps, batch, rate, data.response, device))
     every = plan.validate_every or max(1, min(500, steps // _LEAST_VALIDATIONS))
     histories: list[History] = []
 
@@ -205,7 +190,7 @@ def train_method(plan: TrainingPlan, output: str | Path, *, resume: bool = False
         network,
         recipe,
         TrainingOptions(steps, every, plan.patience),
-        torch.Generator().manual_seed(plan.seed + 1),
+        stream(plan.seed, _BATCHES),
         validate=lambda net: validate(method, net, data.validation, device, plan.seed),
         history=history,
         keeping=Keeping(beside["checkpoint"], plan.fingerprint, resume),
@@ -223,15 +208,29 @@ def train_method(plan: TrainingPlan, output: str | Path, *, resume: bool = False
     return TrainingSummary(*files, plan.method, count, done, histories[0].seconds, metrics)
 
 
-def validate(method: Any, network: Any, scenes: Any, device: str, seed: int) -> dict[str, float]:
-    """Fuse validation scenes with a network and return the mean scores: psnr in dB, sam in degrees, ergas."""
-    import torch
+def make_method(plan: TrainingPlan) -> Any:
+    """Make the method that a plan trains.
 
-    from geofuse.metrics import evaluate_arrays
+    Raises
+    ------
+    UsageError
+        If there is no such method or option, or it is not one that is trained beforehand.
+    """
+    from geofuse.fusion import choose_options
+    from geofuse.methods.trainable import Trainable
 
-    rows = []
-    for scene in scenes:
-        hsi, msi = (torch.from_numpy(np.nan_to_num(image))[None].to(device) for image in (scene.hsi, scene.msi))
-        fused = method.predict(network, hsi, msi, torch.Generator().manual_seed(seed))[0].float().cpu().numpy()
-        rows.append(evaluate_arrays(scene.reference, fused, scene.ratio))
-    return {name: float(np.mean([row[name] for row in rows])) for name in ("psnr", "sam", "ergas")}
+    kind = METHODS.get(plan.method)
+    method = kind(choose_options(kind, plan.method, kind.default_preset("cpu"), plan.options))
+    if not isinstance(method, Trainable):
+        raise UsageError(f"method {plan.method} is not trained beforehand; {', '.join(trainable_methods())} are")
+    return method
+
+
+def _files_beside(plan: TrainingPlan, output: Path) -> dict[str, Path]:
+    """Check the output path and name the files that come beside it."""
+    from geofuse.io import check_output_path
+
+    check_output_path(output)
+    if output.resolve() in [path.resolve() for path in plan.files]:
+        raise OutputError(f"{output} is a scene of this training; choose another name with -o")
+    return {name: output.with_name(f"{output.stem}.{name}") for name in ("metrics.csv", "png", "checkpoint")}

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from geofuse.diffusion.random_streams import stream
 from geofuse.methods.weights import Card
-from geofuse.training import PatchSampler, Recipe
+from geofuse.metrics import evaluate_arrays
+from geofuse.training import PatchSampler, Recipe, TrainingScene
+
+_VALIDATION = 2  # purpose of a random stream; training has 0 and 1
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class Plan:
     steps: int
     batch: int
     learning_rate: float
-    response: Tensor
+    response: np.ndarray
     device: str
 
 
@@ -82,3 +87,13 @@ class Trainable(Protocol):
 
     def adopt_weights(self, path: str | Path, card: Card, tensors: Mapping[str, Tensor]) -> None:
         """Use these weights, which match the scene; called before ``fit``. Raises ``InputError`` if they are damaged."""
+
+
+def validate(method: Trainable, network: nn.Module, scenes: Sequence[TrainingScene], device: str, seed: int) -> dict[str, float]:
+    """Fuse scenes that have a reference with a network and return the mean scores: psnr in dB, sam in degrees, ergas."""
+    rows = []
+    for scene in scenes:
+        hsi, msi = (torch.from_numpy(np.nan_to_num(image))[None].to(device) for image in (scene.hsi, scene.msi))
+        fused = method.predict(network, hsi, msi, stream(seed, _VALIDATION))[0].float().cpu().numpy()
+        rows.append(evaluate_arrays(scene.reference, fused, scene.ratio))
+    return {name: float(np.mean([row[name] for row in rows])) for name in ("psnr", "sam", "ergas")}
