@@ -5,6 +5,7 @@ Each is a decorator, or makes one where commands differ in the default.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,13 +81,24 @@ wavelengths_option = click.option(
     help="Wavelengths of the hyperspectral bands where the file has none: columns wavelength_nm and, if known, fwhm_nm.",
 )
 
-coregister_option = click.option(
-    "--coregister",
-    type=click.Choice(["auto", "shift", "affine", "off"]),
-    default="auto",
-    show_default=True,
-    help="How to find out from the images how the hyperspectral one lies on the other; what is sure and more than 0.05 of its "
-    "pixels is put right. auto: a shift or an affine map, whichever the images support.",
+
+def coregister_option(default: str) -> Decorator:
+    """Make ``--coregister``; ``evaluate`` offers ``recorded`` as well."""
+    recorded = "recorded: what the fused image's tags record; " if default == "recorded" else ""
+    return click.option(
+        "--coregister",
+        type=click.Choice([*(["recorded"] if recorded else []), "auto", "shift", "affine", "off"]),
+        default=default,
+        show_default=True,
+        help="How to find out from the images how the hyperspectral one lies on the other; what is sure and more than 0.05 of its "
+        f"pixels is put right. {recorded}auto: a shift or an affine map, whichever the images support.",
+    )
+
+
+allow_remote_option = click.option("--allow-remote", is_flag=True, help="Accept URLs, /vsi paths and VRT files as input.")
+
+msi_average_option = click.option(
+    "--msi-average", type=click.IntRange(1), default=1, show_default=True, help="Average N x N pixels of the MSI first."
 )
 
 seed_option = click.option(
@@ -115,3 +127,40 @@ def psf_option(default: str) -> Decorator:
         metavar="KIND",
         help=f"How a coarse pixel weighs the fine ones: {auto}gaussian[:FWHM in coarse pixels], bicubic, box, or a kernel file.",
     )
+
+
+def pair_options(*, without: tuple[str, ...] = (), coregister: str = "auto", **instead: Decorator) -> Decorator:
+    """Add every option that says how two images become a pair.
+
+    The command gets them as one argument, ``pair``: a :class:`geofuse.pipeline.PairOptions`. Those in ``without`` are left out;
+    a decorator takes the place of the option it is given for, such as ``psf=psf_option("bicubic")``; ``coregister`` is the default
+    of that option.
+    """
+    options = {
+        "srf": pair_srf_option,
+        "msi_bands": msi_bands_option,
+        "min_coverage": min_coverage_option,
+        "psf": psf_option("auto"),
+        "coregister": coregister_option(coregister),
+        "response": response_option,
+        "srf_bands": srf_bands_option,
+        "wavelengths": wavelengths_option,
+        "msi_average": msi_average_option,
+        "allow_remote": allow_remote_option,
+        **instead,
+    }
+    options = {name: option for name, option in options.items() if name not in without}
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def collected(*args: Any, **values: Any) -> Any:
+            from geofuse.pipeline import PairOptions
+
+            pair = PairOptions(**{name: values.pop(name) for name in options})
+            return command(*args, pair=pair, **values)
+
+        for option in reversed(options.values()):
+            collected = option(collected)
+        return collected
+
+    return decorate

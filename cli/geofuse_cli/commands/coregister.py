@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from geofuse_cli.options import (
-    image_path,
-    json_option,
-    min_coverage_option,
-    msi_bands_option,
-    pair_srf_option,
-    psf_option,
-    wavelengths_option,
-)
+from geofuse_cli.options import image_path, json_option, pair_options
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from geofuse.pipeline import PairOptions
 
 
 @click.command("coregister", short_help="Find how a hyperspectral image lies on a fine one, and put it right.")
@@ -27,24 +22,14 @@ if TYPE_CHECKING:
 @click.argument("msi", type=image_path)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The hyperspectral image put right; without it, only say.")
 @click.option("--model", type=click.Choice(["auto", "shift", "affine"]), default="auto", show_default=True, help="What is fitted.")
-@pair_srf_option
-@msi_bands_option
-@min_coverage_option
-@psf_option("auto")
-@wavelengths_option
-@click.option("--allow-remote", is_flag=True, help="Accept URLs, /vsi paths and VRT files as input.")
+@pair_options(without=("coregister",))
 @json_option
 def command(
     hsi: str,
     msi: str,
     output: Path | None,
     model: str,
-    srf: str | None,
-    msi_bands: tuple[str, ...] | None,
-    min_coverage: float,
-    psf: str,
-    wavelengths: Path | None,
-    allow_remote: bool,
+    pair: PairOptions,
     as_json: bool,
 ) -> None:
     """Find how a hyperspectral image lies on a fine one, and put it right.
@@ -54,25 +39,15 @@ def command(
     which is recorded; anything else is resampled once. Nothing is moved unless it is sure and more than 0.05 HSI pixels.
     """
     from geofuse.io import check_output_path, write_scene
-    from geofuse.pipeline import open_pair, refuse_overwriting_input
+    from geofuse.pipeline import refuse_overwriting_input
 
     if output is not None:
         check_output_path(output)
-        refuse_overwriting_input(output, (hsi, msi, srf, psf, wavelengths))
-    pair = open_pair(
-        hsi,
-        msi,
-        srf=srf,
-        msi_bands=msi_bands,
-        min_coverage=min_coverage,
-        psf=psf,
-        wavelengths=wavelengths,
-        allow_remote=allow_remote,
-        coregister=model,
-    )
-    found = json.loads(pair.attrs["coregistration"])
+        refuse_overwriting_input(output, (hsi, msi, *pair.files))
+    opened = replace(pair, coregister=model).open(hsi, msi)
+    found = json.loads(opened.attrs["coregistration"])
     if output is not None:
-        write_scene(coarse_scene(pair), output)
+        write_scene(coarse_scene(opened), output)
         found["output"] = str(output)
     click.echo(json.dumps(found) if as_json else "\n".join(describe(found)))
 

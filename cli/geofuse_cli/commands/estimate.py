@@ -5,11 +5,22 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from geofuse_cli.options import image_path, json_option, min_coverage_option, psf_option, srf_bands_option, wavelengths_option
+from geofuse_cli.options import image_path, json_option, pair_options, psf_option
+
+if TYPE_CHECKING:
+    from geofuse.pipeline import PairOptions
+
+_srf_option = click.option(
+    "--srf",
+    default="estimate",
+    show_default=True,
+    metavar="NAME|FILE.csv",
+    help="A known response of the multispectral sensor, to estimate the PSF alone.",
+)
 
 
 @click.command("estimate", short_help="Estimate the spectral response and the PSF from a pair of images.")
@@ -18,30 +29,14 @@ from geofuse_cli.options import image_path, json_option, min_coverage_option, ps
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FILE.json", help="What 'run --response' reads."
 )
-@click.option(
-    "--srf",
-    default="estimate",
-    show_default=True,
-    metavar="NAME|FILE.csv",
-    help="A known response of the multispectral sensor, to estimate the PSF alone.",
-)
-@srf_bands_option
-@psf_option("estimate")
-@min_coverage_option
-@wavelengths_option
-@click.option("--allow-remote", is_flag=True, help="Accept URLs, /vsi paths and VRT files as input.")
+@pair_options(without=("response",), srf=_srf_option, psf=psf_option("estimate"))
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Also draw both.")
 @json_option
 def command(
     hsi: str,
     msi: str,
     output: Path,
-    srf: str,
-    srf_bands: str | None,
-    psf: str,
-    min_coverage: float,
-    wavelengths: Path | None,
-    allow_remote: bool,
+    pair: PairOptions,
     plot: Path | None,
     as_json: bool,
 ) -> None:
@@ -53,22 +48,21 @@ def command(
     from geofuse.align.response_file import response_text
     from geofuse.errors import UsageError
     from geofuse.io import check_output_path
-    from geofuse.pipeline import open_pair, refuse_overwriting_input
+    from geofuse.pipeline import refuse_overwriting_input
 
-    if "estimate" not in (srf.strip().lower(), psf.strip().lower()):
+    if "estimate" not in (pair.srf.strip().lower(), pair.psf.strip().lower()):
         raise UsageError("nothing is left to estimate: leave out --srf, --psf or both")
     for path in (output, plot) if plot else (output,):
         check_output_path(path)
-        refuse_overwriting_input(path, (hsi, msi, srf, srf_bands, psf, wavelengths))
+        refuse_overwriting_input(path, (hsi, msi, *pair.files))
     if plot and plot.resolve() == output.resolve():
         raise UsageError(f"{output} is asked for as the response and as its plot; give --plot a name of its own")
-    options = {"min_coverage": min_coverage, "wavelengths": wavelengths, "allow_remote": allow_remote, "srf_bands": srf_bands}
-    pair = open_pair(hsi, msi, srf=srf, psf=psf, **options)
-    text = response_text({**pair.attrs["responses"], "images": {"hsi": Path(hsi).name, "msi": Path(msi).name}})
+    attrs = pair.open(hsi, msi).attrs
+    text = response_text({**attrs["responses"], "images": {"hsi": Path(hsi).name, "msi": Path(msi).name}})
     _write(output, text.encode())
     if plot:
-        _draw(json.loads(text), pair.attrs["psf"], plot)
-    click.echo(text.rstrip() if as_json else "\n".join([*describe(json.loads(text), pair.attrs["notes"]), f"written to {output}"]))
+        _draw(json.loads(text), attrs["psf"], plot)
+    click.echo(text.rstrip() if as_json else "\n".join([*describe(json.loads(text), attrs["notes"]), f"written to {output}"]))
 
 
 def describe(content: dict[str, Any], notes: list[str]) -> list[str]:

@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from geofuse_cli.options import (
-    coregister_option,
-    device_option,
-    image_path,
-    json_option,
-    min_coverage_option,
-    msi_bands_option,
-    pair_srf_option,
-    psf_option,
-    response_option,
-    seed_option,
-    srf_bands_option,
-    wavelengths_option,
-)
+from geofuse_cli.options import device_option, image_path, json_option, pair_options, seed_option
+
+if TYPE_CHECKING:
+    from geofuse.pipeline import PairOptions
 
 
 @click.command(name="run")
 @click.argument("hsi", type=image_path)
 @click.argument("msi", type=image_path)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Result; by default HSI-fused.tif beside the MSI.")
-@pair_srf_option
+@pair_options()
 @click.option(
     "--method",
     default="argsdiff",
@@ -40,14 +31,6 @@ from geofuse_cli.options import (
     help="argsdiff: fast (default on the CPU), balanced (default on a GPU) or paper (30 000 training steps); miae and spectralift: "
     "fast or paper.",
 )
-@msi_bands_option
-@min_coverage_option
-@psf_option("auto")
-@coregister_option
-@response_option
-@srf_bands_option
-@wavelengths_option
-@click.option("--msi-average", type=click.IntRange(1), default=1, show_default=True, help="Average N x N pixels of the MSI first.")
 @click.option("--tile", type=click.IntRange(16), default=512, show_default=True, help="Core size of a tile in fine pixels.")
 @click.option("--overlap", type=click.IntRange(0), help="Halo of a tile in fine pixels; by default what the method needs.")
 @click.option("--driver", type=click.Choice(["COG", "GTiff", "ENVI"], case_sensitive=False), default="COG", show_default=True)
@@ -57,9 +40,11 @@ from geofuse_cli.options import (
     type=click.FloatRange(0.0, min_open=True),
     help="value = stored * scale; by default the HSI's own, or 1 with another --dtype.",
 )
-@click.option("--allow-remote", is_flag=True, help="Accept URLs, /vsi paths and VRT files as input.")
 @click.option("--prior", type=click.Path(path_type=Path), metavar="FILE", help="Start from networks learnt from another scene.")
 @click.option("--adapt", type=click.FloatRange(0.0, 1.0), help="Share of the learning that --prior still gets; 0.25 by default.")
+@click.option(
+    "--weights", type=click.Path(path_type=Path), metavar="FILE.safetensors", help="Trained networks, made by 'geofuse train'."
+)
 @click.option("--save-prior", type=click.Path(path_type=Path), metavar="FILE.safetensors", help="Keep the learnt networks.")
 @click.option("--report", "page", type=click.Path(path_type=Path), metavar="FILE.html", help="Also write a page that shows it.")
 @seed_option
@@ -69,25 +54,17 @@ def command(
     hsi: str,
     msi: str,
     output: Path | None,
-    srf: str | None,
+    pair: PairOptions,
     method: str,
     preset: str | None,
-    msi_bands: tuple[str, ...] | None,
-    min_coverage: float,
-    psf: str,
-    coregister: str,
-    response: Path | None,
-    srf_bands: str | None,
-    wavelengths: Path | None,
-    msi_average: int,
     tile: int,
     overlap: int | None,
     driver: str,
     dtype: str | None,
     scale: float | None,
-    allow_remote: bool,
     prior: Path | None,
     adapt: float | None,
+    weights: Path | None,
     save_prior: Path | None,
     page: Path | None,
     seed: int,
@@ -100,18 +77,17 @@ def command(
     the overlap of the two, and the HSI's bands, units and type.
     """
     from geofuse.io import check_output_path, open_scene
-    from geofuse.pipeline import FusionSettings, OutputOptions, PairOptions, run
+    from geofuse.pipeline import FusionSettings, OutputOptions, run
     from geofuse_cli.progress import Reporter
 
     if page is not None:
         check_output_path(page)
 
     output = output or Path(msi).with_name(f"{Path(hsi).stem}-fused.tif")
-    pair = PairOptions(srf, msi_bands, min_coverage, psf, wavelengths, allow_remote, response, srf_bands, coregister, msi_average)
     if adapt is not None and prior is None:
         raise click.UsageError("--adapt says how much a prior is adapted; give the prior with --prior, or leave --adapt out")
     options = {} if adapt is None else {"adaptation": adapt}
-    settings = FusionSettings(method, preset, options, tile, overlap, seed, device, prior)
+    settings = FusionSettings(method, preset, options, tile, overlap, seed, device, prior, weights)
     with Reporter() as reporter:
         summary = run(
             hsi,
@@ -126,8 +102,8 @@ def command(
         if page is not None:
             from geofuse.report import write_report
 
-            coarse = open_scene(hsi, wavelengths=wavelengths, allow_remote=allow_remote)
-            write_report(output, page, hsi=coarse, msi=open_scene(msi, allow_remote=allow_remote), report=reporter.report)
+            coarse = open_scene(hsi, wavelengths=pair.wavelengths, allow_remote=pair.allow_remote)
+            write_report(output, page, hsi=coarse, msi=open_scene(msi, allow_remote=pair.allow_remote), report=reporter.report)
     click.echo(json.dumps(summary.as_dict()) if as_json else describe(summary.as_dict()))
 
 
