@@ -17,6 +17,7 @@ METHODS = Registry(
         "fuse": "geofuse.methods.fuse:Fuse",
         "miae": "geofuse.methods.miae:Miae",
         "spectralift": "geofuse.methods.spectralift:SpectraLift",
+        "ddpmfus": "geofuse.methods.ddpmfus:DdpmFus",
     },
 )
 

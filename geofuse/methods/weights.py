@@ -113,6 +113,11 @@ def load_weights(path: str | Path) -> tuple[Card, dict[str, Tensor]]:
     return card, tensors
 
 
+def damaged_card(path: str | Path, error: Exception) -> InputError:
+    """Say that a card does not describe a network of its method."""
+    return damaged(path, KIND, error)
+
+
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> nn.Module:
     """Put loaded tensors into a network and return it in evaluation mode, without gradients.
 

@@ -1,0 +1,117 @@
+"""The U-Net of DDPM-Fus (Shi, Zhang and Chen, Fig. 2): residual blocks with the noise level, skip connections, attention.
+
+Two departures make what a pixel gets independent of the tile that it is in, as fusing a whole scene needs: each pixel's features
+are normalised over their channels instead of over the image, and attention on the coarsest of the three grids stays within windows.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, layer_norm, scaled_dot_product_attention, silu
+
+_WINDOW = 8  # pixels of the coarsest grid along a side of an attention window
+_HEADS = 4
+
+
+class PixelNorm(nn.Module):
+    """Layer normalisation of each pixel over its channels."""
+
+    def __init__(self, channels: int) -> None:
+        """Start as the plain normalisation."""
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (B, n, H, W)."""
+        return layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias).permute(0, 3, 1, 2)
+
+
+class Block(nn.Module):
+    """Two convolutions with the level's features added between them, and a skip."""
+
+    def __init__(self, inputs: int, outputs: int, level_features: int) -> None:
+        """Build the layers; the second convolution starts at zero."""
+        super().__init__()
+        self.norm_1, self.norm_2 = PixelNorm(inputs), PixelNorm(outputs)
+        self.conv_1, self.conv_2 = nn.Conv2d(inputs, outputs, 3, padding=1), nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.level = nn.Linear(level_features, outputs)
+        self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
+        nn.init.zeros_(self.conv_2.weight)
+
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:
+        """(B, inputs, H, W) and level features (B, n) to (B, outputs, H, W)."""
+        hidden = self.conv_1(silu(self.norm_1(x))) + self.level(level)[:, :, None, None]
+        return self.conv_2(silu(self.norm_2(hidden))) + self.skip(x)
+
+
+class WindowAttention(nn.Module):
+    """Self-attention within windows of 8 x 8 pixels."""
+
+    def __init__(self, channels: int) -> None:
+        """Build the layers; the last starts at zero."""
+        super().__init__()
+        self.norm = PixelNorm(channels)
+        self.mix, self.out = nn.Linear(channels, 3 * channels), nn.Linear(channels, channels)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, n, H, W), H and W multiples of 8."""
+        b, n, h, w = x.shape
+        k = _WINDOW
+        tokens = self.norm(x).view(b, n, h // k, k, w // k, k).permute(0, 2, 4, 3, 5, 1).reshape(-1, k * k, n)
+        parts = self.mix(tokens).view(-1, k * k, 3, _HEADS, n // _HEADS).permute(2, 0, 3, 1, 4)
+        seen = scaled_dot_product_attention(*parts).transpose(1, 2).reshape(-1, k * k, n)
+        windows = self.out(seen).view(b, h // k, w // k, k, k, n)
+        return x + windows.permute(0, 5, 1, 3, 2, 4).reshape(b, n, h, w)
+
+
+class ConditionalUNet(nn.Module):
+    """Estimates the clean image from [X_t, Z, bicubic Y] and t, eq. (17).
+
+    Parameters
+    ----------
+    bands, msi_bands
+        C and c.
+    width
+        Channels of the finest grid; the coarsest has twice as many. 64 gives 1.7 million parameters for 31 bands and 3.
+    """
+
+    stride = 4 * _WINDOW  # fine pixels of an attention window
+    reach = 44 + stride  # fine pixels away at which an input may still matter
+
+    def __init__(self, bands: int, msi_bands: int, width: int = 64) -> None:
+        """Build the layers; the last starts at zero, so that the network starts as the interpolation."""
+        super().__init__()
+        n, self.level_inputs = 2 * width, width
+        self.level = nn.Sequential(nn.Linear(width, n), nn.SiLU(), nn.Linear(n, n), nn.SiLU())
+        self.first = nn.Conv2d(2 * bands + msi_bands, width, 3, padding=1)
+        self.down_1, self.half_1 = Block(width, width, n), nn.Conv2d(width, width, 3, stride=2, padding=1)
+        self.down_2, self.half_2 = Block(width, width, n), nn.Conv2d(width, width, 3, stride=2, padding=1)
+        self.down_3, self.attention, self.middle = Block(width, n, n), WindowAttention(n), Block(n, n, n)
+        self.up_3, self.up_2, self.up_1 = Block(2 * n, n, n), Block(n + width, width, n), Block(2 * width, width, n)
+        self.norm, self.last = PixelNorm(2 * width), nn.Conv2d(2 * width, bands, 3, padding=1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, state: Tensor, msi: Tensor, hsi_up: Tensor, level: Tensor) -> Tensor:
+        """Estimate the clean image (B, C, H, W), sides multiples of :attr:`stride`; ``level`` (B,) is t / T."""
+        t = self.level(self._embedding(level))
+        x_0 = self.first(torch.cat([state, msi, hsi_up], dim=1).contiguous(memory_format=torch.channels_last))
+        x_1 = self.down_1(x_0, t)
+        x_2 = self.down_2(self.half_1(x_1), t)
+        x_3 = self.down_3(self.half_2(x_2), t)
+        x = self.middle(self.attention(x_3), t)
+        x = self.up_3(torch.cat([x, x_3], dim=1), t)
+        x = self.up_2(torch.cat([interpolate(x, scale_factor=2.0), x_2], dim=1), t)
+        x = self.up_1(torch.cat([interpolate(x, scale_factor=2.0), x_1], dim=1), t)
+        return hsi_up + self.last(silu(self.norm(torch.cat([x, x_0], dim=1))))
+
+    def _embedding(self, level: Tensor) -> Tensor:
+        """Sines and cosines (B, width) of t, frequencies from 1 to 1 / 10 000 of a thousand levels."""
+        half = self.level_inputs // 2
+        frequencies = torch.exp(-math.log(1e4) / half * torch.arange(half, device=level.device))
+        angles = 1e3 * level[:, None] * frequencies
+        return torch.cat([angles.sin(), angles.cos()], dim=1)
