@@ -1,51 +1,45 @@
-"""Write an image row by row, so that its final path never holds an unfinished file.
+"""Write an image window by window, so that its final path never holds an unfinished file.
 
-Everything is made in a hidden folder beside the output: first the raw image, then (COG, GeoTIFF) the compressed one. That is
-closed, reopened, checked against what was written, flushed to disk and only then renamed. When the writer dies the old output is
-as it was, and the next writer of the same path removes what was left behind.
+Everything is made in a hidden folder beside the output. A TIFF's blocks are compressed once, as they come, and put together at the
+end (:mod:`tiff_blocks`, :mod:`tiff_assembly`); ENVI is written in place. The finished file is closed, reopened, checked against
+what was written, flushed to disk and only then renamed. When the writer dies the old output is as it was, and the next writer of
+the same path removes what was left behind.
 
-Layout. A COG made by GDAL 3.10 interleaves its bands by pixel, so a block holds all bands; blocks of hyperspectral images are
-therefore smaller than GDAL's usual 512 pixels, 128 at the least: a spectrum costs one block of a few MiB, and viewers draw from
-the overviews. GeoTIFF (``driver="GTiff"``) interleaves by band in 256-pixel blocks, for software that reads band after band.
-ENVI is written line-interleaved (BIL).
+Layout. A COG's bands are interleaved by pixel, so a block holds all bands; blocks of hyperspectral images are therefore smaller
+than GDAL's usual 512 pixels, 128 at the least: a spectrum costs one block of a few MiB, and viewers draw from the overviews.
+GeoTIFF (``driver="GTiff"``) interleaves by band in 256-pixel blocks, for software that reads band after band. ENVI is written
+line-interleaved (BIL).
 """
 
 from __future__ import annotations
 
-import math
+import base64
 import os
 import shutil
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geofuse.errors import GeofuseError, InputError, OutputError, UsageError
-from geofuse.io import gdal_log, metadata
+from geofuse.errors import InputError, OutputError, UsageError
+from geofuse.io import gdal_log
+from geofuse.io.bodies import Body, CogBody, EnviBody, TiffBody, block_size
 from geofuse.io.output import OutputSpec, check_output_path, encode
-from geofuse.io.publish import publish, remove_leftovers, working_folder
-from geofuse.io.verify import check_complete, row_sums, verify
+from geofuse.io.publish import remove_leftovers, working_folder
+from geofuse.io.verify import row_sums
 
 if TYPE_CHECKING:
     from typing import Self
 
-    from rasterio.io import DatasetWriter
+DRIVERS: dict[str, type[Body]] = {"COG": CogBody, "GTiff": TiffBody, "ENVI": EnviBody}
 
-DRIVERS = ("COG", "GTiff", "ENVI")
-MAX_BLOCK_BYTES = 8 * 2**20
-
-
-def block_size(spec: OutputSpec) -> int:
-    """Return the side of a block in pixels: 512 or 256 where all bands take 8 MiB at most, else 128 (GDAL's least for COG)."""
-    pixel = len(spec.bands) * np.dtype(spec.dtype).itemsize
-    return next((side for side in (512, 256) if side * side * pixel <= MAX_BLOCK_BYTES), 128)
+__all__ = ["DRIVERS", "RasterSink", "block_size", "open_sink"]
 
 
-def open_sink(path: str | os.PathLike[str], spec: OutputSpec, *, driver: str = "COG") -> RasterSink:
+def open_sink(path: str | os.PathLike[str], spec: OutputSpec, *, driver: str = "COG", work: Path | None = None) -> RasterSink:
     """Return a sink for an image; use it in a ``with`` statement.
 
     Parameters
@@ -56,6 +50,9 @@ def open_sink(path: str | os.PathLike[str], spec: OutputSpec, *, driver: str = "
         The form of the image.
     driver
         ``"COG"``, ``"GTiff"`` or ``"ENVI"``.
+    work
+        Folder on the same disk that is the caller's: what is unfinished lies there and stays when the ``with`` block raises, so
+        that :meth:`RasterSink.restore` can go on from it. None: a hidden folder that goes in any case.
 
     Raises
     ------
@@ -67,170 +64,185 @@ def open_sink(path: str | os.PathLike[str], spec: OutputSpec, *, driver: str = "
     if driver not in DRIVERS:
         raise UsageError(f"output driver {driver!r}; expected one of {', '.join(DRIVERS)}")
     check_output_path(path)
-    return RasterSink(Path(path), spec, driver)
+    return RasterSink(Path(path), spec, driver, work)
 
 
 class RasterSink:
-    """Takes the rows of an image and makes them appear at ``path`` as a whole, or not at all."""
+    """Takes the windows of an image and makes them appear at ``path`` as a whole, or not at all."""
 
-    def __init__(self, path: Path, spec: OutputSpec, driver: str) -> None:
+    def __init__(self, path: Path, spec: OutputSpec, driver: str, work: Path | None = None) -> None:
         """Prepare to write; see :func:`open_sink`."""
         self.path = path
         self.spec = spec
         self.driver = driver
         self._final = Path(os.path.realpath(path))
-        self._work = working_folder(self._final)
-        self._body = self._work / (self._final.name if driver == "ENVI" else "body.tif")
-        self._dataset: DatasetWriter | None = None
-        self._written = np.zeros(spec.height, bool)
+        self._own_folder = work is None
+        self._work = work or working_folder(self._final)
+        self._body = DRIVERS[driver](self._work, self._final, spec)
+        self._is_open = False
+        self._partial: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # block row -> stored values so far, which pixels those are
         self._sums = np.zeros(spec.height, np.uint64)
-        if driver == "ENVI":
-            self._check_header_free()
+        down, across = (-(-size // side) for size, side in zip((spec.height, spec.width), self.block, strict=True))
+        self._done = np.zeros((down, across), bool)
 
     @property
-    def _read_driver(self) -> str:
-        return "ENVI" if self.driver == "ENVI" else "GTiff"
+    def block(self) -> tuple[int, int]:
+        """Rows and columns of a block: windows that begin and end at multiples of them, or at the border, are written at once."""
+        return self._body.block
 
     @property
     def block_rows(self) -> int:
-        """Rows in a block of the raw image: writing whole multiples at multiples of it is fastest."""
-        return 1 if self.driver == "ENVI" else block_size(self.spec)
-
-    @property
-    def _body_bytes(self) -> int:
-        """Size of the raw image, whose blocks are filled up at the right and lower borders."""
-        spec, side = self.spec, 1 if self.driver == "ENVI" else block_size(self.spec)
-        return spec.raw_bytes // (spec.height * spec.width) * math.prod(-(-n // side) * side for n in (spec.height, spec.width))
+        """Rows of a block."""
+        return self.block[0]
 
     def __enter__(self) -> Self:
-        """Create the raw image beside the output."""
-        remove_leftovers(self._final)
+        """Create the working folder beside the output."""
+        if self._own_folder:
+            remove_leftovers(self._final)
         folder = self._final.parent
-        free = shutil.disk_usage(folder).free
-        if free < self._body_bytes:
-            needed = f"{self._body_bytes / 1e6:.4g} MB, but {folder} has {free / 1e6:.4g} MB free"
-            raise OutputError(f"{self.path}: making the output takes at least {needed}; make room or write elsewhere")
+        free, needed = shutil.disk_usage(folder).free, self._body.least_bytes
+        if free < needed:
+            lacks = f"{needed / 1e6:.4g} MB, but {folder} has {free / 1e6:.4g} MB free"
+            raise OutputError(f"{self.path}: making the output takes at least {lacks}; make room or write elsewhere")
         try:
-            with self._errors(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # an image without a grid is written without one
-                self._work.mkdir()
-                self._dataset = self._create()
+            with self._errors():
+                if self._own_folder:
+                    self._work.mkdir()
+                self._body.begin()
         except BaseException:
             self._discard()
             raise
+        self._is_open = True
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Finish the image and put it in its place, or discard everything if the block raised."""
+        """Finish the image and put it in its place, or discard what is unfinished if the block raised."""
         try:
             if kind is None:
                 self._finish()
         finally:
             self._discard()
 
-    def write(self, rows: np.ndarray, row_offset: int) -> None:
-        """Write whole rows, each once, in any order, from one thread at a time.
+    def write(self, values: np.ndarray, row_offset: int, col_offset: int = 0) -> dict[str, Any] | None:
+        """Write a window, each pixel once, in any order, from one thread at a time.
 
         Parameters
         ----------
-        rows
-            Array (band, n, width), float32 in physical units, NaN where there is no data.
-        row_offset
-            Row of the image at which they begin.
+        values
+            Array (band, h, w), float32 in physical units, NaN where there is no data.
+        row_offset, col_offset
+            Where in the image it begins.
+
+        Returns
+        -------
+        dict or None
+            Receipt of a window of whole blocks, plain JSON types, for :meth:`restore`; None for other windows, which wait in
+            memory, whole block rows of them, until their blocks are complete.
 
         Raises
         ------
         InputError
-            If the rows are not of the image's form, or were written before.
+            If the window is not within the image, or part of it was written before.
         OutputError
-            If they cannot be written.
+            If it cannot be written.
         """
-        n_bands, width = len(self.spec.bands), self.spec.width
-        n = rows.shape[1] if rows.ndim == 3 else 0
-        if self._dataset is None:
-            raise InputError(f"{self.path}: rows come outside the 'with' block of the sink")
-        if rows.shape != (n_bands, n, width) or not 0 <= row_offset <= self.spec.height - n:
-            expected = f"({n_bands}, n, {width}) within {self.spec.height} rows"
-            raise InputError(f"{self.path}: rows of shape {rows.shape} at row {row_offset}; expected {expected}")
-        if self._written[row_offset : row_offset + n].any():
-            raise InputError(f"{self.path}: rows {row_offset}-{row_offset + n - 1} come a second time; write each row once")
-        if n == 0:
-            return
-        stored = encode(rows, self.spec)
+        self._check_window(values, row_offset, col_offset)
+        if 0 in values.shape:
+            return None
+        stored = encode(values, self.spec)
+        window = (row_offset, col_offset, *stored.shape[1:])
+        if not self._is_whole(window):
+            self._keep(stored, row_offset, col_offset)
+            return None
+        return self._store(stored, window)
+
+    def restore(self, row: int, col: int, height: int, width: int, receipt: Mapping[str, Any]) -> bool:
+        """Take back a window that an earlier process wrote into the same working folder.
+
+        Returns False, and counts the window as not written, if it is not there as the receipt says.
+        """
+        window = (row, col, height, width)
         with self._errors():
-            self._dataset.write(stored, window=((row_offset, row_offset + n), (0, width)))
-        self._written[row_offset : row_offset + n] = True
-        self._sums[row_offset : row_offset + n] = row_sums(stored)
+            if not self._is_whole(window) or not self._body.restore(window, receipt):
+                return False
+        self._note(window, np.frombuffer(base64.b64decode(receipt["sums"]), np.uint64))
+        return True
 
-    def _create(self) -> DatasetWriter:
-        import rasterio
+    def _store(self, stored: np.ndarray, window: tuple[int, int, int, int]) -> dict[str, Any]:
+        with self._errors():
+            receipt = self._body.store(stored, *window[:2])
+        sums = row_sums(stored)
+        self._note(window, sums)
+        return {**receipt, "sums": base64.b64encode(sums.tobytes()).decode()}
 
-        spec = self.spec
-        profile: dict[str, Any] = {
-            "height": spec.height,
-            "width": spec.width,
-            "count": len(spec.bands),
-            "dtype": spec.dtype,
-            "nodata": spec.nodata_value,
-            "crs": spec.crs,
-            "transform": spec.transform,
-        }
-        if self.driver == "ENVI":
-            return rasterio.open(self._body, "w", driver="ENVI", interleave="bil", **profile)
-        side = block_size(spec)
-        layout = {"tiled": True, "blockxsize": side, "blockysize": side, "interleave": "pixel", "bigtiff": "IF_SAFER"}
-        dataset = rasterio.open(self._body, "w", driver="GTiff", photometric="MINISBLACK", **layout, **profile)
-        metadata.write_tags(dataset, spec)
-        return dataset
+    def _note(self, window: tuple[int, int, int, int], sums: np.ndarray) -> None:
+        """Count a window of whole blocks as written."""
+        self._sums[window[0] : window[0] + window[2]] += sums
+        self._done[self._blocks_of(window)] = True
+
+    def _keep(self, stored: np.ndarray, row_offset: int, col_offset: int) -> None:
+        """Keep a window in memory; store each block row that it completes."""
+        n_rows, n_cols, side = stored.shape[1], stored.shape[2], self.block[0]
+        for i in range(row_offset // side, -(-(row_offset + n_rows) // side)):
+            top, height = i * side, min(side, self.spec.height - i * side)
+            if i not in self._partial:
+                shape = (height, self.spec.width)
+                self._partial[i] = np.empty((len(stored), *shape), self.spec.dtype), np.zeros(shape, bool)
+            kept, filled = self._partial[i]
+            first, last = max(row_offset, top), min(row_offset + n_rows, top + height)
+            into = np.s_[first - top : last - top, col_offset : col_offset + n_cols]
+            kept[:, *into] = stored[:, first - row_offset : last - row_offset]
+            filled[into] = True
+            if filled.all():
+                del self._partial[i]
+                self._store(kept, (top, 0, height, self.spec.width))
+
+    def _check_window(self, values: np.ndarray, row: int, col: int) -> None:
+        n_bands, height, width = len(self.spec.bands), self.spec.height, self.spec.width
+        if not self._is_open:
+            raise InputError(f"{self.path}: rows come outside the 'with' block of the sink")
+        h, w = values.shape[1:] if values.ndim == 3 else (0, 0)
+        if values.shape != (n_bands, h, w) or not (0 <= row <= height - h and 0 <= col <= width - w):
+            at = f"row {row}" if col == 0 else f"row {row}, column {col}"
+            expected = f"({n_bands}, n, m) within {height} rows of {width} pixels"
+            raise InputError(f"{self.path}: a window of shape {values.shape} at {at}; expected {expected}")
+        side = self.block[0]
+        again = h > 0 and w > 0 and self._done[self._blocks_of((row, col, h, w))].any()
+        for i in range(row // side, -(-(row + h) // side)) if h else ():
+            filled = self._partial[i][1] if i in self._partial else None
+            top = i * side
+            again |= filled is not None and filled[max(row - top, 0) : row + h - top, col : col + w].any()
+        if again:
+            raise InputError(f"{self.path}: rows {row}-{row + h - 1} come a second time; write each pixel once")
+
+    def _blocks_of(self, window: tuple[int, int, int, int]) -> tuple[slice, slice]:
+        (row, col, height, width), (rows, cols) = window, self.block
+        return slice(row // rows, -(-(row + height) // rows)), slice(col // cols, -(-(col + width) // cols))
+
+    def _is_whole(self, window: tuple[int, int, int, int]) -> bool:
+        """Tell whether a window consists of whole blocks, none of which has begun to come in parts."""
+        (row, col, height, width), (rows, cols) = window, self.block
+        ends = row + height in (self.spec.height, -(-(row + height) // rows) * rows)
+        ends &= col + width in (self.spec.width, -(-(col + width) // cols) * cols)
+        in_parts = any(i in self._partial for i in range(row // rows, -(-(row + height) // rows)))
+        return row % rows == 0 and col % cols == 0 and ends and not in_parts
 
     def _finish(self) -> None:
-        """Turn the raw image into the final one, verify it and rename it."""
-        absent = np.flatnonzero(~self._written)
+        """Turn the body into the final file, verify it and rename it."""
+        there = np.repeat(self._done.all(axis=1), self.block[0])[: self.spec.height]
+        for i, (_, filled) in self._partial.items():
+            there[i * self.block[0] : i * self.block[0] + len(filled)] = filled.all(axis=1)
+        absent = np.flatnonzero(~there)
         if absent.size:
             raise OutputError(f"{self.path}: {absent.size} of {self.spec.height} rows were never written (first: row {absent[0]})")
         with self._errors():
-            dataset, self._dataset = self._dataset, None
-            if dataset is not None:
-                dataset.close()
-            check_complete(self._body, self.spec, self._read_driver)
-            files = self._convert()
-            verify(next(iter(files)), self.spec, self._read_driver, self._sums)
-            publish(files, self._work)
-
-    def _convert(self) -> dict[Path, Path]:
-        """Make the final files in the working folder; return where each of them belongs, the image first."""
-        import rasterio.shutil
-
-        if self.driver == "ENVI":
-            header = self._body.with_suffix(".hdr")
-            metadata.complete_header(header, self.spec)
-            self._body.with_name(self._body.name + ".aux.xml").unlink(missing_ok=True)
-            return {self._body: self._final, header: self._final.with_suffix(".hdr")}
-        made = self._work / "image.tif"
-        options = {"compress": "DEFLATE", "bigtiff": "IF_SAFER", "num_threads": "ALL_CPUS"}
-        if self.driver == "COG":
-            options |= {"predictor": "YES", "blocksize": str(block_size(self.spec)), "overview_resampling": "AVERAGE"}
-        else:
-            predictor = "2" if self.spec.is_integer else "3"
-            options |= {"predictor": predictor, "tiled": "YES", "interleave": "BAND", "photometric": "MINISBLACK"}
-        rasterio.shutil.copy(self._body, made, driver=self.driver, **options)
-        return {made: self._final}
-
-    def _check_header_free(self) -> None:
-        """Refuse an ENVI output whose header would replace that of another image."""
-        header = self._final.with_suffix(".hdr")
-        if header == self._final:
-            raise OutputError(f"{self.path}: name the ENVI data file, not its header")
-        if header.exists() and not self._final.exists():
-            raise OutputError(f"{self.path}: {header.name} in that folder belongs to another image; choose another name")
+            self._body.finish(self._sums)
 
     def _discard(self) -> None:
-        """Close and remove everything that is not finished."""
-        if self._dataset is not None:
-            with suppress(Exception):  # the files go anyway
-                self._dataset.close()
-            self._dataset = None
-        shutil.rmtree(self._work, ignore_errors=True)
+        """Remove everything that is not finished, unless the folder is the caller's."""
+        self._is_open = False
+        if self._own_folder:
+            shutil.rmtree(self._work, ignore_errors=True)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -241,7 +253,7 @@ class RasterSink:
         with gdal_log.collected() as messages:
             try:
                 yield
-            except (RasterioError, CPLE_BaseError, OSError, GeofuseError) as error:
+            except (RasterioError, CPLE_BaseError, *self._body.failures) as error:
                 folder = self._final.parent
                 free = shutil.disk_usage(folder).free
                 raise OutputError(

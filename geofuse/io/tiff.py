@@ -36,6 +36,15 @@ class Directory:
 
 
 @dataclass(frozen=True)
+class Field:
+    """One field of a directory: TIFF type, number of values, and the values as bytes."""
+
+    kind: int
+    count: int
+    value: bytes
+
+
+@dataclass(frozen=True)
 class _Layout:
     """Sizes of the fields of one flavour of TIFF, as ``struct`` and numpy formats."""
 
@@ -100,28 +109,62 @@ def directories(path: str | Path) -> Iterator[Directory]:
     """
     size = Path(path).stat().st_size
     with open(path, "rb") as file:
-        layout = _Layout.of(file.read(4))
-        at = 8 if layout.pointer == "Q" else 4
-        (offset,) = _unpack(file, at, layout.order + layout.pointer)
-        seen: set[int] = set()
-        while offset and offset not in seen and len(seen) < _MAX_DIRECTORIES:
-            seen.add(offset)
-            (n,) = _unpack(file, offset, layout.order + layout.count)
-            start = offset + struct.calcsize(layout.count)
-            if start + n * layout.entry > size:
-                raise TiffLayoutError(f"ends before byte {start + n * layout.entry}")
-            file.seek(start)
-            table = file.read(n * layout.entry)
-            entries = {}
-            for i in range(n):
-                entry = table[i * layout.entry : (i + 1) * layout.entry]
-                _value(entry, layout, size)
-                entries[struct.unpack(layout.order + "H", entry[:2])[0]] = entry
-            tags = (_TILE_OFFSETS, _TILE_BYTES) if _TILE_OFFSETS in entries else (_STRIP_OFFSETS, _STRIP_BYTES)
-            empty = np.empty(0, np.uint64)
-            blocks = [_integers(file, entries[tag], layout, size) if tag in entries else empty for tag in tags]
-            yield Directory(offset, blocks[0], blocks[1])
-            (offset,) = _unpack(file, start + n * layout.entry, layout.order + layout.pointer)
+        yield from stream_directories(file, size)
+
+
+def stream_directories(file: BinaryIO, size: int) -> Iterator[Directory]:
+    """Yield the image directories of an open TIFF of ``size`` bytes; see :func:`directories`."""
+    for layout, offset, entries in _tables(file, size):
+        tags = (_TILE_OFFSETS, _TILE_BYTES) if _TILE_OFFSETS in entries else (_STRIP_OFFSETS, _STRIP_BYTES)
+        empty = np.empty(0, np.uint64)
+        blocks = [_integers(file, entries[tag], layout, size) if tag in entries else empty for tag in tags]
+        yield Directory(offset, blocks[0], blocks[1])
+
+
+def first_fields(path: str | Path) -> dict[int, Field]:
+    """Return the fields of a TIFF's first image by tag, their values little-endian as in the file.
+
+    Raises
+    ------
+    TiffLayoutError
+        As :func:`directories`, or if the file is big-endian.
+    """
+    size = Path(path).stat().st_size
+    with open(path, "rb") as file:
+        layout, _, entries = next(iter(_tables(file, size)))
+        if layout.order != "<":
+            raise TiffLayoutError("is big-endian")
+        fields = {}
+        for tag, entry in entries.items():
+            kind, n, start = _value(entry, layout, size)
+            n_bytes = n * _TYPE_BYTES[kind]
+            file.seek(max(start, 0))
+            fields[tag] = Field(kind, n, entry[-layout.inline :][:n_bytes] if start < 0 else file.read(n_bytes))
+        return fields
+
+
+def _tables(file: BinaryIO, size: int) -> Iterator[tuple[_Layout, int, dict[int, bytes]]]:
+    """Yield the directories as (layout, offset in the file, raw entry by tag)."""
+    file.seek(0)
+    layout = _Layout.of(file.read(4))
+    at = 8 if layout.pointer == "Q" else 4
+    (offset,) = _unpack(file, at, layout.order + layout.pointer)
+    seen: set[int] = set()
+    while offset and offset not in seen and len(seen) < _MAX_DIRECTORIES:
+        seen.add(offset)
+        (n,) = _unpack(file, offset, layout.order + layout.count)
+        start = offset + struct.calcsize(layout.count)
+        if start + n * layout.entry > size:
+            raise TiffLayoutError(f"ends before byte {start + n * layout.entry}")
+        file.seek(start)
+        table = file.read(n * layout.entry)
+        entries = {}
+        for i in range(n):
+            entry = table[i * layout.entry : (i + 1) * layout.entry]
+            _value(entry, layout, size)
+            entries[struct.unpack(layout.order + "H", entry[:2])[0]] = entry
+        yield layout, offset, entries
+        (offset,) = _unpack(file, start + n * layout.entry, layout.order + layout.pointer)
 
 
 def missing_bytes(path: str | Path) -> int:

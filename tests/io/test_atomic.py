@@ -8,9 +8,9 @@ import time
 
 import numpy as np
 import pytest
-import rasterio.shutil
+import rasterio
 
-import geofuse.io.sink as sink_module
+import geofuse.io.bodies as bodies_module
 from geofuse.errors import OutputError, UsageError
 from geofuse.io import check_output_path, open_scene, open_sink
 
@@ -68,7 +68,7 @@ def test_a_failure_while_finishing_leaves_the_old_output(files, old_files, drive
 
     for place in ("verify", "publish", "check_complete"):
         with monkeypatch.context() as patch:
-            patch.setattr(sink_module, place, fail)
+            patch.setattr(bodies_module, place, fail)
             with pytest.raises(OutputError, match="No space left on device.*untouched") as caught:
                 with open_sink(old_files / DRIVERS[driver], files.spec_for(values.shape), driver=driver) as sink:
                     sink.write(values, 0)
@@ -97,15 +97,15 @@ def test_a_failed_rename_brings_everything_back(files, old_files, driver, monkey
 @pytest.mark.parametrize("driver", ["COG", "GTiff"])
 def test_a_flipped_bit_on_the_way_to_the_final_file_is_noticed(files, old_files, driver, monkeypatch):
     values = random_values()
-    copy = rasterio.shutil.copy
+    assemble = bodies_module.assemble
 
-    def corrupt(source, target, **kwargs):
-        with rasterio.open(source, "r+") as dataset:
+    def corrupt(path, *args, **kwargs):
+        assemble(path, *args, **kwargs)
+        with rasterio.open(path, "r+", driver="GTiff", IGNORE_COG_LAYOUT_BREAK="YES") as dataset:
             window = ((123, 124), (45, 46))
             dataset.write(-dataset.read(3, window=window), 3, window=window)
-        copy(source, target, **kwargs)
 
-    monkeypatch.setattr(rasterio.shutil, "copy", corrupt)
+    monkeypatch.setattr(bodies_module, "assemble", corrupt)
     with pytest.raises(OutputError, match="1 rows read back differently .*first: row 123"):
         with open_sink(old_files / "out.tif", files.spec_for(values.shape), driver=driver) as sink:
             sink.write(values, 0)
@@ -185,7 +185,7 @@ def test_kill_minus_nine_at_any_moment_leaves_a_whole_image_or_the_old_one(tmp_p
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
-@pytest.mark.parametrize("limit", [50_000, 1_500_000, 2_390_000])
+@pytest.mark.parametrize("limit", [50_000, 1_000_000, 2_000_000])
 def test_a_full_disk_is_one_error_and_leaves_the_old_output(old_files, driver, limit):
     path = old_files / DRIVERS[driver]
     child = subprocess.run([sys.executable, "-c", CHILD, path, driver, str(limit)], capture_output=True, text=True)
@@ -195,7 +195,7 @@ def test_a_full_disk_is_one_error_and_leaves_the_old_output(old_files, driver, l
     assert untouched(old_files)
 
 
-@pytest.mark.parametrize("megabytes", [4, 6])
+@pytest.mark.parametrize("megabytes", [2, 4])
 def test_a_small_disk_that_fills_up_while_the_cog_is_made(tmp_path, megabytes):
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", tmp_path], capture_output=True)
     if mounted.returncode:

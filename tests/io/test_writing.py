@@ -225,7 +225,7 @@ def test_impossible_forms_are_refused(files, changes, words):
 def test_rows_that_do_not_fit_or_come_twice_are_refused(files, tmp_path):
     values = physical()
     spec = files.spec_for(values.shape)
-    for bad, offset in ((values[:3], 0), (values, 1), (values[..., :5], 0), (values[0], 0), (values[:, :5], -1)):
+    for bad, offset in ((values[:3], 0), (values, 1), (values.repeat(2, axis=2), 0), (values[0], 0), (values[:, :5], -1)):
         with pytest.raises(InputError, match="expected"), open_sink(tmp_path / "a.tif", spec) as sink:
             sink.write(bad, offset)
     with pytest.raises(InputError, match="a second time"), open_sink(tmp_path / "a.tif", spec) as sink:
