@@ -18,6 +18,7 @@ METHODS = Registry(
         "miae": "geofuse.methods.miae:Miae",
         "spectralift": "geofuse.methods.spectralift:SpectraLift",
         "ddpmfus": "geofuse.methods.ddpmfus:DdpmFus",
+        "ssdiff": "geofuse.methods.ssdiff:SsDiff",
     },
 )
 

@@ -6,27 +6,14 @@ are normalised over their channels instead of over the image, and attention on t
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, layer_norm, scaled_dot_product_attention, silu
+from torch.nn.functional import interpolate, scaled_dot_product_attention, silu
+
+from geofuse.methods.network_layers import LevelEmbedding, PixelNorm, from_windows, to_windows
 
 _WINDOW = 8  # pixels of the coarsest grid along a side of an attention window
 _HEADS = 4
-
-
-class PixelNorm(nn.Module):
-    """Layer normalisation of each pixel over its channels."""
-
-    def __init__(self, channels: int) -> None:
-        """Start as the plain normalisation."""
-        super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise (B, n, H, W)."""
-        return layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias).permute(0, 3, 1, 2)
 
 
 class Block(nn.Module):
@@ -59,13 +46,11 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, n, H, W), H and W multiples of 8."""
-        b, n, h, w = x.shape
+        _, n, h, w = x.shape
         k = _WINDOW
-        tokens = self.norm(x).view(b, n, h // k, k, w // k, k).permute(0, 2, 4, 3, 5, 1).reshape(-1, k * k, n)
-        parts = self.mix(tokens).view(-1, k * k, 3, _HEADS, n // _HEADS).permute(2, 0, 3, 1, 4)
+        parts = self.mix(to_windows(self.norm(x), k)).view(-1, k * k, 3, _HEADS, n // _HEADS).permute(2, 0, 3, 1, 4)
         seen = scaled_dot_product_attention(*parts).transpose(1, 2).reshape(-1, k * k, n)
-        windows = self.out(seen).view(b, h // k, w // k, k, k, n)
-        return x + windows.permute(0, 5, 1, 3, 2, 4).reshape(b, n, h, w)
+        return x + from_windows(self.out(seen), k, h, w)
 
 
 class ConditionalUNet(nn.Module):
@@ -85,8 +70,8 @@ class ConditionalUNet(nn.Module):
     def __init__(self, bands: int, msi_bands: int, width: int = 64) -> None:
         """Build the layers; the last starts at zero, so that the network starts as the interpolation."""
         super().__init__()
-        n, self.level_inputs = 2 * width, width
-        self.level = nn.Sequential(nn.Linear(width, n), nn.SiLU(), nn.Linear(n, n), nn.SiLU())
+        n = 2 * width
+        self.level = LevelEmbedding(width, n)
         self.first = nn.Conv2d(2 * bands + msi_bands, width, 3, padding=1)
         self.down_1, self.half_1 = Block(width, width, n), nn.Conv2d(width, width, 3, stride=2, padding=1)
         self.down_2, self.half_2 = Block(width, width, n), nn.Conv2d(width, width, 3, stride=2, padding=1)
@@ -98,7 +83,7 @@ class ConditionalUNet(nn.Module):
 
     def forward(self, state: Tensor, msi: Tensor, hsi_up: Tensor, level: Tensor) -> Tensor:
         """Estimate the clean image (B, C, H, W), sides multiples of :attr:`stride`; ``level`` (B,) is t / T."""
-        t = self.level(self._embedding(level))
+        t = self.level(level)
         x_0 = self.first(torch.cat([state, msi, hsi_up], dim=1).contiguous(memory_format=torch.channels_last))
         x_1 = self.down_1(x_0, t)
         x_2 = self.down_2(self.half_1(x_1), t)
@@ -108,10 +93,3 @@ class ConditionalUNet(nn.Module):
         x = self.up_2(torch.cat([interpolate(x, scale_factor=2.0), x_2], dim=1), t)
         x = self.up_1(torch.cat([interpolate(x, scale_factor=2.0), x_1], dim=1), t)
         return hsi_up + self.last(silu(self.norm(torch.cat([x, x_0], dim=1))))
-
-    def _embedding(self, level: Tensor) -> Tensor:
-        """Sines and cosines (B, width) of t, frequencies from 1 to 1 / 10 000 of a thousand levels."""
-        half = self.level_inputs // 2
-        frequencies = torch.exp(-math.log(1e4) / half * torch.arange(half, device=level.device))
-        angles = 1e3 * level[:, None] * frequencies
-        return torch.cat([angles.sin(), angles.cos()], dim=1)
