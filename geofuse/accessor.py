@@ -7,6 +7,7 @@ computed.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import xarray as xr
@@ -53,6 +54,8 @@ class PairFusion:
         overlap: int | None = None,
         seed: int = 0,
         device: str = "auto",
+        prior: str | Path | None = None,
+        weights: str | Path | None = None,
         **options: Any,
     ) -> xr.DataArray:
         """Fuse the pair lazily.
@@ -70,6 +73,10 @@ class PairFusion:
             Seed of all random numbers.
         device
             ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        prior
+            File of networks learnt from another scene to start from (``geofuse run --save-prior``).
+        weights
+            File of trained networks (``geofuse train``).
         **options
             The method's own options by name, such as ``rank=8`` for ``subspace``.
 
@@ -84,16 +91,18 @@ class PairFusion:
         InputError
             If the dataset is not a pair.
         UnknownNameError, UsageError
-            If there is no such method, preset, option or device.
+            If there is no such method, preset, option or device, or no use for the prior or the weights.
+        MissingFileError, InputError
+            If the prior or the weights are no file of their kind or were learnt with other sensors.
         """
         missing = [name for name in ("hsi", "msi", "response") if name not in self._pair]
         if missing or "ratio" not in self._pair.attrs:
             lacks = f"lacks {', '.join(missing)}" if missing else "has no attribute ratio"
             raise InputError(f"this dataset is not a pair: it {lacks}; make one with geofuse.open_pair(hsi, msi, srf=...)")
-        from geofuse.fusion import DEFAULT_TILE, Fusion, FusionSettings
+        from geofuse.fusion import Fusion, FusionSettings
         from geofuse.lazy import fuse_lazily
 
-        settings = FusionSettings(method, preset, options, tile or DEFAULT_TILE, overlap, seed, device)
+        settings = FusionSettings(method, preset, options, tile, overlap, seed, device, prior, weights)
         return fuse_lazily(Fusion(self._pair, settings))
 
     argsdiff = _method_call("argsdiff")
@@ -107,6 +116,8 @@ class PairFusion:
     hysure = _method_call("hysure")
     miae = _method_call("miae")
     spectralift = _method_call("spectralift")
+    ddpmfus = _method_call("ddpmfus")
+    ssdiff = _method_call("ssdiff")
 
 
 @xr.register_dataarray_accessor("fusion")
@@ -161,3 +172,5 @@ class SceneFusion:
     hysure = _scene_method_call("hysure")
     miae = _scene_method_call("miae")
     spectralift = _scene_method_call("spectralift")
+    ddpmfus = _scene_method_call("ddpmfus")
+    ssdiff = _scene_method_call("ssdiff")
