@@ -57,12 +57,17 @@ class TileData:
         Row and column of the tile's first fine pixel in the scene.
     edges
         Which sides of the tile are the scene's own border.
+    msi_weight
+        (H, W) float32, how far the MSI is trusted: 1 where wholly, and between 0 and 1 where less. Where it is 0 the MSI has data
+        that is not to be used, so ``msi`` holds NaN there, as it does where the weight itself is NaN because the MSI has no data.
+        None for a weight of 1 wherever there is data.
     """
 
     hsi: np.ndarray
     msi: np.ndarray
     origin: tuple[int, int]
     edges: Edges
+    msi_weight: np.ndarray | None = None
 
     @property
     def hsi_valid(self) -> np.ndarray:
@@ -71,8 +76,18 @@ class TileData:
 
     @property
     def msi_valid(self) -> np.ndarray:
-        """(H, W) bool: fine pixels with data in every band."""
+        """(H, W) bool: fine pixels with data in every band that may be used."""
         return np.isfinite(self.msi).all(axis=0)
+
+    @property
+    def msi_covers(self) -> np.ndarray:
+        """(H, W) bool: fine pixels where the MSI has data, trusted or not; what the result covers."""
+        return self.msi_valid if self.msi_weight is None else np.isfinite(self.msi_weight)
+
+    @property
+    def trust(self) -> np.ndarray | None:
+        """(H, W) float32, 0 to 1 and finite: the weight of the MSI, 0 where it has no data; None where no weight is given."""
+        return None if self.msi_weight is None else np.where(self.msi_valid, self.msi_weight, 0.0).astype(np.float32)
 
 
 class FusionMethod(Protocol):

@@ -36,13 +36,16 @@ def whole_pair(tile: TileData, model: SceneModel, mean: np.ndarray) -> WholePair
     """Fill the holes of a tile.
 
     The HSI's holes take the mean of their neighbours, or the scene's ``mean`` (C,) where no neighbour has data; the MSI's take
-    what the response sees of the HSI, interpolated.
+    what the response sees of the HSI, interpolated, and where the MSI is trusted in part it is mixed with that.
     """
     hsi_valid, msi_valid = (torch.as_tensor(v, device=model.device) for v in (tile.hsi_valid, tile.msi_valid))
     hsi = torch.as_tensor(np.where(tile.hsi_valid, tile.hsi, np.nan), dtype=torch.float32, device=model.device)
     hsi = fill_gaps(hsi, torch.as_tensor(mean, dtype=torch.float32, device=model.device))
     msi = torch.as_tensor(tile.msi, dtype=torch.float32, device=model.device)
-    if not bool(msi_valid.all()):
+    if tile.trust is not None or not bool(msi_valid.all()):
         response = torch.as_tensor(model.response, dtype=torch.float32, device=model.device)
-        msi = torch.where(msi_valid, msi, to_fine(torch.einsum("ck,khw->chw", response, hsi), model.ratio))
+        stand_in = to_fine(torch.einsum("ck,khw->chw", response, hsi), model.ratio)
+        if tile.trust is not None:
+            msi = torch.lerp(stand_in, msi, torch.as_tensor(tile.trust, device=model.device))
+        msi = torch.where(msi_valid, msi, stand_in)
     return WholePair(hsi, msi, hsi_valid, msi_valid)

@@ -43,7 +43,8 @@ def hsi_on_fine(tile: TileData, model: SceneModel, mean: torch.Tensor) -> torch.
 def msi_with_low_pass(tile: TileData, model: SceneModel, mean: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the MSI (c, H, W) and, on the same grid, what is left of it at the HSI's resolution.
 
-    Both are finite; where the MSI has no data both hold the low-pass, so that there is no detail.
+    Both are finite; where the MSI has no data both hold the low-pass, so that there is no detail. Where it is trusted in part, that
+    part of its detail is left.
     """
     valid = torch.as_tensor(tile.msi_valid, device=model.device)
     msi = torch.where(valid, torch.as_tensor(tile.msi, device=model.device), 0.0)
@@ -56,6 +57,8 @@ def msi_with_low_pass(tile: TileData, model: SceneModel, mean: torch.Tensor) -> 
         box = torch.where(inside > 0, avg_pool2d(msi, model.ratio) / inside, nan)
         low = fill_gaps(torch.where(share > _LEAST_SHARE, low / share, box), mean)
     low = to_fine(low, model.ratio)
+    if tile.trust is not None:
+        msi = torch.lerp(low, msi, torch.as_tensor(tile.trust, device=model.device))
     return torch.where(valid, msi, low), low
 
 

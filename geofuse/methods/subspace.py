@@ -25,9 +25,11 @@ from geofuse.degradation.spatial import SpatialOperator
 from geofuse.errors import InputError
 from geofuse.methods.base import Report, SceneModel, TileData
 from geofuse.methods.device import use_threads
+from geofuse.methods.injection import fill_gaps, to_fine
 from geofuse.methods.local_regression import REACH, CoarseMsi, predict_coarse, predict_fine, regress, scene_moments
 from geofuse.methods.spectral_basis import SpectralBasis, learn_basis
 
+_LEAST_TRUST = 0.5  # weight of a coarse pixel in the MSI's part of what is estimated from residuals
 _FINE_TO_COARSE_VARIANCE = 4.0  # the prediction errs more on the fine grid than its residuals on the coarse grid show
 
 
@@ -135,7 +137,10 @@ class Subspace:
         return self.state.basis.image(coefficients.cpu().numpy())
 
     def prepare(self, tile: TileData) -> TileProblem:
-        """Bring a tile into the subspace; pixels without data are filled from the other image and get weight zero."""
+        """Bring a tile into the subspace; pixels without data are filled from the other image and get weight zero.
+
+        Where the MSI is trusted in part it is mixed with what the HSI shows of it, and weighs that much less.
+        """
         state, ratio = self.state, self.model.ratio
         height, width = tile.msi.shape[1:]
         spatial = SpatialOperator(self.model.psf, ratio, height, width)
@@ -148,13 +153,22 @@ class Subspace:
         stand_in = interpolate(seen_by_hsi[None], size=(height, width), mode="bilinear", align_corners=False)[0]
         msi = torch.where(msi_valid > 0, msi, stand_in)
         whole = hsi_valid * self._inside(spatial, tile)
-        regression_weight = whole * (spatial.forward(msi_valid[None])[0] > 0.999)
-        data = FusionProblem(spatial, coarse, whole, msi, msi_valid, state.mixing, torch.ones_like(state.msi_mean))
+        regression_weight, fine_weight = whole * (spatial.forward(msi_valid[None])[0] > 0.999), msi_valid
+        if tile.trust is not None:
+            fine_weight = self._tensor(tile.trust)
+            msi = torch.lerp(stand_in, msi, fine_weight)
+            regression_weight = regression_weight * spatial.forward(fine_weight[None])[0].clamp(0.0, 1.0)
+        data = FusionProblem(spatial, coarse, whole, msi, fine_weight, state.mixing, torch.ones_like(state.msi_mean))
         return TileProblem(data, CoarseMsi.of(msi, spatial), regression_weight)
 
     def predict(self, problem: TileProblem) -> torch.Tensor:
-        """Predict the fine coefficients (d, H, W) from the MSI by the local regression alone."""
-        return predict_fine(self._predictor(problem), problem.data.fine)
+        """Predict the fine coefficients (d, H, W): by the local regression from the MSI, where that is not trusted from the HSI."""
+        predicted, data = predict_fine(self._predictor(problem), problem.data.fine), problem.data
+        if bool((data.fine_weight == 1).all()):
+            return predicted
+        known = torch.where(data.coarse_weight > 0, data.coarse, torch.nan)
+        interpolated = to_fine(fill_gaps(known, torch.zeros(len(known)).to(known)), self.model.ratio)
+        return torch.lerp(interpolated, predicted, data.fine_weight)
 
     def solve(self, problem: TileProblem) -> torch.Tensor:
         """Return the fine coefficients (d, H, W): the prediction corrected by both observations."""
@@ -170,7 +184,7 @@ class Subspace:
         for part in parts:
             predictor = self._predictor(part)
             residual = part.data.coarse - predict_coarse(predictor, part.msi_on_coarse.blurred)
-            keep = part.regression_weight > 0
+            keep = part.regression_weight > _LEAST_TRUST
             residuals.append(residual[:, keep])
             slope = slope + predictor[:, :-1, keep].sum(dim=2)
             count += int(keep.sum())
@@ -189,7 +203,7 @@ class Subspace:
         residuals = []
         for sample in samples:
             spatial = SpatialOperator(self.model.psf, self.model.ratio, *sample.msi.shape[1:])
-            valid = sample.msi_valid
+            valid = sample.msi_valid & (True if sample.trust is None else sample.trust > _LEAST_TRUST)
             seen = spatial.forward(valid.astype(np.float32)) > 0.999
             whole = seen & sample.hsi_valid & (self._inside(spatial, sample).cpu().numpy() > 0)
             on_coarse = spatial.forward(np.where(valid, sample.msi, 0.0).astype(np.float32))
