@@ -168,6 +168,12 @@ class RasterSink:
         self._note(window, np.frombuffer(base64.b64decode(receipt["sums"]), np.uint64))
         return True
 
+    def forget(self, row: int, col: int, height: int, width: int, receipt: Mapping[str, Any]) -> None:
+        """Undo :meth:`restore`: count a window that was taken back as not written."""
+        window = (row, col, height, width)
+        self._sums[row : row + height] -= np.frombuffer(base64.b64decode(receipt["sums"]), np.uint64)
+        self._done[self._blocks_of(window)] = False
+
     def _store(self, stored: np.ndarray, window: tuple[int, int, int, int]) -> dict[str, Any]:
         with self._errors():
             receipt = self._body.store(stored, *window[:2])
