@@ -40,7 +40,7 @@ class FusionSettings:
     options
         Options of the method that replace the preset's, by name.
     tile, overlap
-        Core size and halo of a tile in fine pixels, rounded up to the ratio; overlap None takes what the method needs.
+        Core size and halo of a tile in fine pixels, rounded up to the ratio; tile None is 512, overlap None what the method needs.
     seed
         Seed of all random numbers.
     device
@@ -54,7 +54,7 @@ class FusionSettings:
     method: str = "argsdiff"
     preset: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
-    tile: int = DEFAULT_TILE
+    tile: int | None = None
     overlap: int | None = None
     seed: int = 0
     device: str = "auto"
@@ -90,7 +90,8 @@ class Fusion:
         )
         self._use_weights(settings.weights)
         overlap = self.method.halo * ratio if settings.overlap is None else settings.overlap
-        self.grid = TileGrid(pair.sizes["y"], pair.sizes["x"], ratio, settings.tile, overlap)
+        tile = DEFAULT_TILE if settings.tile is None else settings.tile
+        self.grid = TileGrid(pair.sizes["y"], pair.sizes["x"], ratio, tile, overlap)
         if settings.prior is not None:
             self._start_from(settings.prior)
 
@@ -160,7 +161,10 @@ class Fusion:
 
     def fuse(self, tile: Tile, report: Report = silent) -> np.ndarray:
         """Fuse one tile: (C, H, W) float32 of ``tile.outer``, NaN where MSI or HSI have no data."""
-        data = self.read(tile.outer, tile.edges)
+        return self.fuse_data(self.read(tile.outer, tile.edges), report)
+
+    def fuse_data(self, data: TileData, report: Report = silent) -> np.ndarray:
+        """Fuse a tile that :meth:`read` has read; what comes out depends on its pixels, its place and what was learnt alone."""
         valid = data.msi_valid & np.isfinite(data.hsi).any(axis=0).repeat(self.grid.ratio, 0).repeat(self.grid.ratio, 1)
         if not valid.any():
             return np.full((self.pair.sizes["band"], *valid.shape), np.nan, np.float32)

@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geofuse.errors import OutputError
+from geofuse.flow.execution import ExecutionOptions as ExecutionOptions
+from geofuse.flow.execution import fuse_tiles, learn
+from geofuse.flow.identity import run_identity
+from geofuse.flow.stitching import Output, Stitcher
+from geofuse.flow.workspace import Workspace
 from geofuse.fusion import DEFAULT_TILE as DEFAULT_TILE
 from geofuse.fusion import Fusion, FusionSettings
 from geofuse.fusion import choose_options as choose_options
 from geofuse.fusion import sample_windows as sample_windows
 from geofuse.methods.base import Report, silent
 from geofuse.result import OutputOptions, RunSummary, input_hashes, output_spec, provenance, summarise
+from geofuse.tiling import Window
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -103,12 +109,15 @@ def run(
     settings: FusionSettings | None = None,
     output_options: OutputOptions | None = None,
     save_prior: str | Path | None = None,
+    execution: ExecutionOptions | None = None,
     report: Report = silent,
 ) -> RunSummary:
     """Fuse two files into a third.
 
     Nothing stands at ``output`` before the whole result does; what stood there before stays until then. ``save_prior`` names a file
-    that keeps what was learnt, written as soon as it is.
+    that keeps what was learnt, written as soon as it is. While one tile is fused, the next is read and the one before is written.
+    When a run ends early, its finished tiles stay in a hidden folder beside the output, and the same call with
+    ``ExecutionOptions(resume=True)`` goes on from them.
 
     Raises
     ------
@@ -119,7 +128,40 @@ def run(
 
     check_output_path(output)
     settings, output_options = settings or FusionSettings(), output_options or OutputOptions()
-    told = pair_options
+    execution = execution or ExecutionOptions()
+    _check_paths(hsi, msi, output, pair_options, settings, save_prior)
+    clock = Stopwatch()
+    with Workspace(output) as space:
+        fusion = Fusion(pair_options.open(hsi, msi), settings)
+        if save_prior is not None:
+            fusion.require_prior()
+        spec = output_spec(fusion, output_options, {**provenance(fusion), **input_hashes(hsi, msi)})
+        identity = run_identity(fusion, spec, output_options.driver, pair_options)
+        journal = space.open_journal(identity, resume=execution.resume)
+        with open_sink(output, spec, driver=output_options.driver, work=space.subfolder("output")) as sink:
+            outputs = [Output(sink, slice(0, len(spec.bands)))]
+            window = Window(*fusion.pair.attrs["output_window"])
+            stitcher = Stitcher(fusion.grid, window, outputs, journal, space.subfolder("tiles"))
+            clock.lap("reading")
+            if stitcher.to_do or save_prior is not None:
+                learn(fusion, journal, report)
+            if save_prior is not None:
+                fusion.save_prior(save_prior)
+            clock.lap("learning")
+            before = dict(clock.seconds)
+            fuse_tiles(fusion, stitcher, space, execution, report, clock.lap)
+            report("finishing the file", 0, 1)
+        report("finishing the file", 1, 1)
+    clock.lap("writing")
+    return summarise(fusion, spec, str(output), clock.seconds, clock.shares_since(before), stitcher.failed)
+
+
+def _check_paths(
+    hsi: str | Path, msi: str | Path, output: str | Path, told: PairOptions, settings: FusionSettings, save_prior: str | Path | None
+) -> None:
+    """Refuse outputs that are inputs or each other."""
+    from geofuse.io import check_output_path
+
     inputs = (hsi, msi, told.srf, told.psf, told.wavelengths, told.response, told.srf_bands, settings.prior, settings.weights)
     refuse_overwriting_input(output, inputs)
     if save_prior is not None:
@@ -127,25 +169,6 @@ def run(
         refuse_overwriting_input(save_prior, inputs)
         if Path(save_prior).resolve() == Path(output).resolve():
             raise OutputError(f"{output} is asked for as the result and as the prior; give --save-prior a name of its own")
-    clock = Stopwatch()
-    fusion = Fusion(pair_options.open(hsi, msi), settings)
-    if save_prior is not None:
-        fusion.require_prior()
-    spec = output_spec(fusion, output_options, {**provenance(fusion), **input_hashes(hsi, msi)})
-    clock.lap("reading")
-    fusion.fit(report)
-    if save_prior is not None:
-        fusion.save_prior(save_prior)
-    clock.lap("learning")
-    with open_sink(output, spec, driver=output_options.driver) as sink:
-        for row, values in fusion.rows(report):
-            clock.lap("fusing")
-            sink.write(values, row)
-            clock.lap("writing")
-        report("finishing the file", 0, 1)
-    report("finishing the file", 1, 1)
-    clock.lap("writing")
-    return summarise(fusion, spec, str(output), clock.seconds)
 
 
 def refuse_overwriting_input(output: str | Path, inputs: Sequence[Any]) -> None:
@@ -177,3 +200,9 @@ class Stopwatch:
         now = time.perf_counter()
         self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
         self._last = now
+
+    def shares_since(self, before: Mapping[str, float]) -> dict[str, float]:
+        """Return the share of each stage in the time since :attr:`seconds` was ``before``, from 0 to 1."""
+        spent = {stage: value - before.get(stage, 0.0) for stage, value in self.seconds.items()}
+        total = sum(spent.values()) or 1.0
+        return {stage: value / total for stage, value in spent.items() if value > 0}

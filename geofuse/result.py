@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,11 @@ class OutputOptions:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run did; every field is JSON-safe through :meth:`as_dict`."""
+    """What a run did; every field is JSON-safe through :meth:`as_dict`.
+
+    ``bottleneck`` holds, for reading, fusing and writing, in which share of the time since learning ended they were what the others
+    waited for. ``failed_tiles`` are those left as no data, and why.
+    """
 
     output: str
     grid: str
@@ -45,10 +49,13 @@ class RunSummary:
     seconds: Mapping[str, float]
     peak_memory_bytes: int
     notes: Sequence[str]
+    bottleneck: Mapping[str, float] = field(default_factory=dict)
+    failed_tiles: Mapping[int, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the summary as plain types."""
-        return {**dataclasses.asdict(self), "seconds": dict(self.seconds), "notes": list(self.notes)}
+        plain = {name: dict(getattr(self, name)) for name in ("seconds", "bottleneck", "failed_tiles")}
+        return {**dataclasses.asdict(self), **plain, "notes": list(self.notes)}
 
 
 def provenance(fusion: Fusion) -> dict[str, str]:
@@ -57,9 +64,11 @@ def provenance(fusion: Fusion) -> dict[str, str]:
     The PSF's tag is not the one that :mod:`geofuse.align.choose_psf` reads: it belongs to the HSI, not to the result.
     """
     from geofuse import __version__
+    from geofuse.align.response_file import response_tag
 
     pair, settings = fusion.pair, fusion.settings
     moved = {"GEOFUSE_COREGISTRATION": pair.attrs["coregistration"]} if "coregistration" in pair.attrs else {}
+    found = {"GEOFUSE_RESPONSES": response_tag(pair.attrs["responses"])} if "responses" in pair.attrs else {}
     prior = {} if settings.prior is None else {"GEOFUSE_PRIOR": named_hash(settings.prior)}
     return {
         "GEOFUSE_VERSION": __version__,
@@ -75,6 +84,7 @@ def provenance(fusion: Fusion) -> dict[str, str]:
         "GEOFUSE_HSI_PSF": pair.attrs["psf"],
         "GEOFUSE_HSI_PSF_SOURCE": pair.attrs["psf_source"],
         **moved,
+        **found,
         **prior,
     }
 
@@ -135,8 +145,15 @@ def output_spec(fusion: Fusion, options: OutputOptions, tags: Mapping[str, str])
     return OutputSpec(row1 - row0, col1 - col0, bands, transform, pair.rio.crs, dtype, scale, offset, nodata, dict(tags))
 
 
-def summarise(fusion: Fusion, spec: OutputSpec, output: str, seconds: Mapping[str, float]) -> RunSummary:
-    """Gather what a run did."""
+def summarise(
+    fusion: Fusion,
+    spec: OutputSpec,
+    output: str,
+    seconds: Mapping[str, float],
+    shares: Mapping[str, float],
+    failed: Mapping[int, str],
+) -> RunSummary:
+    """Gather what a run did: ``shares`` of the stages while it fused and wrote, ``failed`` tiles and why."""
     pair, wavelength = fusion.pair, spec.bands.wavelength_nm
     crs = spec.crs.to_string() if spec.crs else "no CRS"
     crs = crs if len(crs) < 20 else (f"EPSG:{spec.crs.to_epsg()}" if spec.crs.to_epsg() else spec.crs.to_wkt()[:40])
@@ -155,4 +172,6 @@ def summarise(fusion: Fusion, spec: OutputSpec, output: str, seconds: Mapping[st
         seconds={stage: round(value, 3) for stage, value in seconds.items()},
         peak_memory_bytes=peak_memory_bytes(),
         notes=tuple(pair.attrs["notes"]),
+        bottleneck={stage: round(share, 4) for stage, share in shares.items()},
+        failed_tiles=dict(failed),
     )

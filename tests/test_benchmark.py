@@ -14,7 +14,7 @@ import pytest
 from affine import Affine
 
 from geofuse.benchmark import BenchmarkPlan, BenchmarkResult, MethodChoice, PairSource, SceneSource, run_benchmark, runs
-from geofuse.benchmark.journal import Journal
+from geofuse.journal import Journal
 from geofuse.benchmark.tables import count, markdown, short, text
 from geofuse.errors import MissingFileError, OutputError, UnknownNameError, UsageError
 from geofuse.evaluate import evaluate, evaluate_without_reference
@@ -71,7 +71,7 @@ def test_scores_are_those_of_simulate_run_and_evaluate(real, scene, tmp_path):
         output_options=OutputOptions(driver="GTiff"),
     )
     expected = evaluate(files["fused"], files["reference"]).scores
-    expected |= evaluate_without_reference(files["fused"], files["hsi"], files["msi"], srf="landsat8").scores
+    expected |= evaluate_without_reference(files["fused"], files["hsi"], files["msi"], PairOptions("landsat8")).scores
     assert real[0]["subspace"]["scores"] == pytest.approx(expected, rel=1e-5)
 
 

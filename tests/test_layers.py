@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
-    {"geofuse.errors", "geofuse.scene", "geofuse.registry", "geofuse.threads", "geofuse.memory"},
+    {"geofuse.errors", "geofuse.scene", "geofuse.registry", "geofuse.threads", "geofuse.memory", "geofuse.journal"},
     {"geofuse.io", "geofuse.sensors", "geofuse.tiling", "geofuse.metrics"},
     {"geofuse.degradation", "geofuse.align"},
     {"geofuse.diffusion", "geofuse.training"},
@@ -21,11 +21,13 @@ LAYERS = (
         for name in (
             "pipeline",
             "fusion",
+            "flow",
             "train",
             "train_scenes",
             "accessor",
             "simulate",
             "evaluate",
+            "batch",
             "benchmark",
             "demo",
             "doctor",

@@ -15,7 +15,7 @@ from typing import Any
 
 from geofuse import __version__
 from geofuse.benchmark.files import write_results
-from geofuse.benchmark.journal import Journal
+from geofuse.journal import Journal
 from geofuse.benchmark.plan import BenchmarkPlan, Case, Job, PairSource, SceneSource
 from geofuse.benchmark.results import BenchmarkResult
 from geofuse.errors import OutputError

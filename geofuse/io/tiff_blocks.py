@@ -9,7 +9,6 @@ Everything that is needed to go on after a crash is in the receipts that :meth:`
 
 from __future__ import annotations
 
-import warnings
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,9 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from affine import Affine
 
 from geofuse.io import tiff
 from geofuse.io.output import OutputSpec
+
+_SOMEWHERE = Affine(1.0, 0.0, 9.0, 0.0, -1.0, 9.0)  # rasterio warns of an image without a place
 
 OVERVIEW_BYTES = 64 * 2**20  # of a window while overviews are made
 
@@ -69,10 +71,8 @@ def compress(stored: np.ndarray, spec: OutputSpec, layout: BlockLayout) -> list[
 
     with MemoryFile() as memory:
         size = {"height": stored.shape[1], "width": stored.shape[2], "num_threads": "ALL_CPUS", "bigtiff": "IF_SAFER"}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a window has no place on Earth of its own
-            with memory.open(**layout.profile(spec), **size) as dataset:
-                dataset.write(stored)
+        with memory.open(**layout.profile(spec), **size, transform=_SOMEWHERE) as dataset:
+            dataset.write(stored)
         content = memoryview(memory.getbuffer())
         image = next(iter(tiff.stream_directories(BytesIO(content), len(content))))
         spans = zip(image.block_offsets.tolist(), image.block_bytes.tolist(), strict=True)

@@ -90,7 +90,7 @@ def test_progress_is_reported_and_ends(job, tmp_path):
     assert seen["fusing tiles"][-1] == (20, 20)
 
 
-def test_an_interrupted_run_leaves_nothing_and_the_old_output_as_it_was(job, tmp_path):
+def test_an_interrupted_run_leaves_the_old_output_as_it_was_and_what_it_has_finished(job, tmp_path):
     output = tmp_path / "fused.tif"
     output.write_bytes(b"old")
     before = sorted(tmp_path.iterdir())
@@ -108,7 +108,26 @@ def test_an_interrupted_run_leaves_nothing_and_the_old_output_as_it_was(job, tmp
             settings=FusionSettings("subspace", tile=16),
             report=stop,
         )
-    assert output.read_bytes() == b"old" and sorted(tmp_path.iterdir()) == before
+    assert output.read_bytes() == b"old" and sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / ".fused.tif.geofuse"])
+
+
+@pytest.mark.parametrize("driver", ["COG", "GTiff", "ENVI"])
+def test_what_is_written_is_what_the_mosaic_of_all_tiles_holds(make_job, driver):
+    job = make_job(200, 300)
+    job.hsi[:, 5:7, 9:12] = np.nan
+    output = job.write().folder / "fused.dat"
+    expected = fused_rows(open_pair(job), "bicubic", tile=48)
+    options = OutputOptions(driver, "float32", 1.0)
+    settings = FusionSettings("bicubic", tile=48)
+    run(
+        job.hsi_path,
+        job.msi_path,
+        output,
+        pair_options=PairOptions(job.camera, psf="box"),
+        settings=settings,
+        output_options=options,
+    )
+    np.testing.assert_array_equal(geofuse.open_scene(output).values, expected)
 
 
 @pytest.mark.parametrize("which", ["hsi", "msi", "link"])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from geofuse_cli.byte_size import ByteSize
 from geofuse_cli.options import device_option, image_path, json_option, pair_options, seed_option
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     help="argsdiff: fast (default on the CPU), balanced (default on a GPU) or paper (30 000 training steps); miae and spectralift: "
     "fast or paper.",
 )
-@click.option("--tile", type=click.IntRange(16), default=512, show_default=True, help="Core size of a tile in fine pixels.")
+@click.option("--tile", type=click.IntRange(16), help="Core size of a tile in fine pixels; 512, or what --memory allows.")
 @click.option("--overlap", type=click.IntRange(0), help="Halo of a tile in fine pixels; by default what the method needs.")
 @click.option("--driver", type=click.Choice(["COG", "GTiff", "ENVI"], case_sensitive=False), default="COG", show_default=True)
 @click.option("--dtype", help="Stored type, such as float32 or int16; by default the HSI's own, with its scale.")
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
 )
 @click.option("--save-prior", type=click.Path(path_type=Path), metavar="FILE.safetensors", help="Keep the learnt networks.")
 @click.option("--report", "page", type=click.Path(path_type=Path), metavar="FILE.html", help="Also write a page that shows it.")
+@click.option("--memory", type=ByteSize(), metavar="SIZE", help="Memory the process may take, such as 4GiB; tiles follow from it.")
+@click.option("--resume", is_flag=True, help="Go on from what an earlier run of the same job has finished, if there is any.")
+@click.option("--keep-going", is_flag=True, help="Leave tiles that fail as no data and list them; the exit code is then 3.")
 @seed_option
 @device_option
 @json_option
@@ -57,7 +61,7 @@ def command(
     pair: PairOptions,
     method: str,
     preset: str | None,
-    tile: int,
+    tile: int | None,
     overlap: int | None,
     driver: str,
     dtype: str | None,
@@ -67,6 +71,9 @@ def command(
     weights: Path | None,
     save_prior: Path | None,
     page: Path | None,
+    memory: int | None,
+    resume: bool,
+    keep_going: bool,
     seed: int,
     device: str,
     as_json: bool,
@@ -77,7 +84,7 @@ def command(
     the overlap of the two, and the HSI's bands, units and type.
     """
     from geofuse.io import check_output_path, open_scene
-    from geofuse.pipeline import FusionSettings, OutputOptions, run
+    from geofuse.pipeline import ExecutionOptions, FusionSettings, OutputOptions, run
     from geofuse_cli.progress import Reporter
 
     if page is not None:
@@ -97,6 +104,7 @@ def command(
             settings=settings,
             output_options=OutputOptions(driver, dtype, scale),
             save_prior=save_prior,
+            execution=ExecutionOptions(memory, resume, keep_going),
             report=reporter.report,
         )
         if page is not None:
@@ -105,11 +113,15 @@ def command(
             coarse = open_scene(hsi, wavelengths=pair.wavelengths, allow_remote=pair.allow_remote)
             write_report(output, page, hsi=coarse, msi=open_scene(msi, allow_remote=pair.allow_remote), report=reporter.report)
     click.echo(json.dumps(summary.as_dict()) if as_json else describe(summary.as_dict()))
+    click.get_current_context().exit(3 if summary.failed_tiles else 0)
 
 
 def describe(summary: dict) -> str:
     """Write the summary for people, within 80 columns."""
     seconds = ", ".join(f"{stage} {value:.1f} s" for stage, value in summary["seconds"].items())
+    shares = sorted(summary["bottleneck"].items(), key=lambda item: -item[1])
+    pace = ", ".join(f"{stage} {share:.0%}" for stage, share in shares if share >= 0.005)
+    failed = summary["failed_tiles"]
     lines = [
         ("grid", summary["grid"]),
         ("bands", summary["bands"]),
@@ -118,7 +130,9 @@ def describe(summary: dict) -> str:
         ("psf", summary["psf"]),
         *(("note", note) for note in summary["notes"] if not note.startswith("PSF:")),
         ("time", f"{sum(summary['seconds'].values()):.1f} s: {seconds}"),
+        ("pace", f"set by {pace} of the time after learning"),
         ("memory", f"peak {summary['peak_memory_bytes'] / 2**30:.2f} GiB"),
+        *(("failed", f"tile {index}, left as no data: {why}") for index, why in failed.items()),
         ("output", summary["output"]),
     ]
     return "\n".join(click.wrap_text(f"{name:<8}{text}", 80, "", " " * 8) for name, text in lines)

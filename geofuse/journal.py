@@ -1,4 +1,4 @@
-"""The file of finished runs, one JSON object a line, from which a benchmark that was stopped continues."""
+"""A file of finished work, one JSON object a line, from which a benchmark or a fusion that was stopped continues."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Journal:
         self._begin = "" if not text or text.endswith("\n") else "\n"
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """Return the row of a finished run; None where there is none or it failed, so that it is tried again."""
+        """Return the row of finished work; None where there is none or it failed, so that it is tried again."""
         row = self._rows.get(key)
         return row if row and row["status"] == "done" else None
 

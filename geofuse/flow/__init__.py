@@ -1,0 +1,1 @@
+"""How a run goes through its tiles: engines that fuse them, a spool of tiles on disk, what is finished, memory, recovery."""

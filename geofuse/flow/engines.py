@@ -1,0 +1,102 @@
+"""Engines: they are given tiles to fuse and yield them as they are finished.
+
+An engine may yield tiles in any order; whoever takes them blends them in a fixed one. The one here works in this process: a thread
+reads the next tile's pixels while the main thread fuses.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from geofuse.methods.base import Report, TileData
+
+if TYPE_CHECKING:
+    from geofuse.fusion import Fusion
+
+Lap = Callable[[str], None]
+"""Counts the time since the last call as the stage it is given."""
+
+
+@dataclass(frozen=True)
+class Fused:
+    """A tile that was worked on: its place in the grid, and its values (band, h, w) of ``tile.outer`` or why there are none."""
+
+    index: int
+    values: np.ndarray | None
+    error: Exception | None = None
+
+
+def fuse_here(fusion: Fusion, indices: Sequence[int], report: Report, lap: Lap) -> Iterator[Fused]:
+    """Fuse tiles in this process, in the order given.
+
+    Parameters
+    ----------
+    fusion
+        A fusion that has learnt.
+    indices
+        Places of the tiles in the grid.
+    report
+        Called with the progress within a tile.
+    lap
+        Told when the time since its last call went into ``"reading"`` (the tile was waited for) or ``"fusing"``.
+
+    Yields
+    ------
+    Fused
+        A tile that could not be read or fused comes with its error; whether to go on is up to the caller.
+    """
+    with _ReadingAhead(fusion, indices) as reader:
+        for index in indices:
+            data = reader.next()
+            lap("reading")
+            yield _fused(fusion, index, data, report)
+
+
+def _fused(fusion: Fusion, index: int, data: TileData | Exception, report: Report) -> Fused:
+    if isinstance(data, Exception):
+        return Fused(index, None, data)
+    try:
+        return Fused(index, fusion.fuse_data(data, report))
+    except Exception as error:
+        return Fused(index, None, error)
+
+
+class _ReadingAhead:
+    """Reads tiles in a thread, in order, one ahead of the one that was asked for last."""
+
+    def __init__(self, fusion: Fusion, indices: Sequence[int]) -> None:
+        self._fusion, self._indices = fusion, indices
+        self._ready: queue.Queue[TileData | Exception] = queue.Queue(maxsize=1)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._read_all, name="geofuse-reader", daemon=True)
+
+    def __enter__(self) -> _ReadingAhead:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        with suppress(queue.Empty):  # the thread may wait for room
+            self._ready.get_nowait()
+        self._thread.join()
+
+    def next(self) -> TileData | Exception:
+        """Return the next tile's pixels, or the error that reading them raised."""
+        return self._ready.get()
+
+    def _read_all(self) -> None:
+        for index in self._indices:
+            if self._stop.is_set():
+                return
+            tile = self._fusion.grid[index]
+            try:
+                self._ready.put(self._fusion.read(tile.outer, tile.edges))
+            except Exception as error:
+                self._ready.put(error)

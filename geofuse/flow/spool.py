@@ -1,0 +1,65 @@
+"""Fused tiles on disk, from when they are finished until all that they reach into is written.
+
+A tile is a file of float32 (band, row, column): the part of the scene that it contributes to. Nothing is flushed to the disk for
+good; what a power cut took away is noticed by the checksum and fused again.
+"""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from geofuse.tiling import Window
+
+
+class TileSpool:
+    """The files of tiles in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make the folder, or find it."""
+        self._folder = folder
+        folder.mkdir(exist_ok=True)
+
+    def put(self, index: int, values: np.ndarray) -> int:
+        """Write a tile (band, h, w), float32; return its checksum.
+
+        Raises
+        ------
+        OSError
+            If the disk does not take it.
+        """
+        checksum = 0
+        with open(self._path(index), "wb") as file:
+            for plane in values:
+                plane = np.ascontiguousarray(plane, np.float32)
+                checksum = zlib.crc32(plane, checksum)
+                file.write(plane)
+        return checksum
+
+    def is_intact(self, index: int, checksum: int) -> bool:
+        """Tell whether the file of a tile holds what :meth:`put` wrote."""
+        found = 0
+        try:
+            with open(self._path(index), "rb") as file:
+                while block := file.read(2**22):
+                    found = zlib.crc32(block, found)
+        except FileNotFoundError:
+            return False
+        return found == checksum
+
+    def read(self, index: int, band: int, whole: Window, part: Window) -> np.ndarray:
+        """Return one band of a part of the scene from a tile that covers ``whole``."""
+        inner = part.within(whole)
+        start = (band * whole.height + inner.row0) * whole.width
+        count = inner.height * whole.width
+        rows = np.fromfile(self._path(index), np.float32, count, offset=4 * start)
+        return rows.reshape(inner.height, whole.width)[:, inner.col0 : inner.col1]
+
+    def drop(self, index: int) -> None:
+        """Remove a tile that is not needed any more."""
+        self._path(index).unlink(missing_ok=True)
+
+    def _path(self, index: int) -> Path:
+        return self._folder / f"tile-{index:06d}.bin"

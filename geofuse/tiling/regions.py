@@ -1,0 +1,113 @@
+"""Regions: the windows in which the result is written, each blended from the tiles that reach into it.
+
+Regions follow the blocks of the output file, tiles the coarse pixels; so each is cut as suits it. A region can be blended as soon
+as the tiles that reach into it are there, in any order of tiles. The weights are those of :class:`geofuse.tiling.Mosaic` and are
+summed up in the same order, so the values are the same to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from geofuse.tiling.grid import TileGrid, Window
+from geofuse.tiling.mosaic import Mosaic, axis_weights
+
+
+@dataclass(frozen=True)
+class RegionGrid:
+    """Regions over the output window, whose size is about a tile's and a multiple of the file's blocks; in row-major order.
+
+    Attributes
+    ----------
+    output
+        The part of the scene that is written, fine pixels.
+    rows, cols
+        Size of a region; those at the right and lower border may be smaller.
+    """
+
+    output: Window
+    rows: int
+    cols: int
+
+    @classmethod
+    def of(cls, output: Window, block: tuple[int, int], tile: int) -> RegionGrid:
+        """Choose the size of the regions for tiles of ``tile`` pixels and blocks of (rows, columns) ``block``."""
+        cols = min(max(1, tile // block[1]) * block[1], output.width)
+        rows = max(1, tile * min(tile, cols) // cols // block[0]) * block[0]
+        return cls(output, min(rows, output.height), cols)
+
+    def __len__(self) -> int:
+        """Return the number of regions."""
+        return -(-self.output.height // self.rows) * -(-self.output.width // self.cols)
+
+    def __getitem__(self, index: int) -> Window:
+        """Return a region as a window of the scene."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"region {index} of {len(self)}")
+        i, j = divmod(index, -(-self.output.width // self.cols))
+        row, col = self.output.row0 + i * self.rows, self.output.col0 + j * self.cols
+        return Window(row, min(row + self.rows, self.output.row1), col, min(col + self.cols, self.output.col1))
+
+    def __iter__(self) -> Iterator[Window]:
+        """Iterate over the regions."""
+        return (self[index] for index in range(len(self)))
+
+
+class Blending:
+    """Which part of the scene each tile contributes to, with which weights."""
+
+    def __init__(self, grid: TileGrid, blend: float = Mosaic.BLEND) -> None:
+        """Compute the weights along both axes; ``blend`` as for :class:`geofuse.tiling.Mosaic`."""
+        reach = int(grid.overlap * blend)
+        self.grid = grid
+        self._rows = axis_weights(grid.row_bounds, reach)
+        self._cols = axis_weights(grid.col_bounds, reach)
+
+    def contribution(self, index: int) -> Window:
+        """Return the part of the scene that a tile contributes to; it lies within its outer window."""
+        i, j = divmod(index, self.grid.n_cols)
+        (row, weight_y), (col, weight_x) = self._rows[i], self._cols[j]
+        return Window(row, row + len(weight_y), col, col + len(weight_x))
+
+    def tiles_of(self, window: Window) -> list[int]:
+        """Return the tiles that reach into a window, in row-major order."""
+        rows = [i for i, (start, w) in enumerate(self._rows) if start < window.row1 and start + len(w) > window.row0]
+        cols = [j for j, (start, w) in enumerate(self._cols) if start < window.col1 and start + len(w) > window.col0]
+        return [i * self.grid.n_cols + j for i in rows for j in cols]
+
+    def blend(self, window: Window, n_bands: int, piece: Callable[[int, int, Window], np.ndarray]) -> np.ndarray:
+        """Blend a window of the scene.
+
+        Parameters
+        ----------
+        window
+            The window.
+        n_bands
+            Number of bands.
+        piece
+            Returns what tile ``index`` has in ``band`` for a window of the scene within :meth:`contribution`: (h, w), NaN where it
+            has nothing.
+
+        Returns
+        -------
+        ndarray (n_bands, h, w) float32
+            NaN where any tile that contributes is NaN.
+        """
+        out = np.zeros((n_bands, window.height, window.width), np.float32)
+        for index in self.tiles_of(window):
+            i, j = divmod(index, self.grid.n_cols)
+            (row, weight_y), (col, weight_x) = self._rows[i], self._cols[j]
+            part = Window(
+                max(row, window.row0),
+                min(row + len(weight_y), window.row1),
+                max(col, window.col0),
+                min(col + len(weight_x), window.col1),
+            )
+            weights = weight_y[part.row0 - row : part.row1 - row, None] * weight_x[part.col0 - col : part.col1 - col]
+            target = out[:, *part.within(window).slices]
+            for band in range(n_bands):
+                target[band] += weights * piece(index, band, part)
+        return out
