@@ -195,8 +195,8 @@ class ArgsDiff:
         for problem in problems:
             observed, mask = problem.data.fine, problem.data.fine_weight
             probe = draw(observed, generator)
-            estimate = self._unguided(observed)
-            moved = self._unguided(observed + PROBE_STEP * probe)
+            estimate = self.unguided(observed)
+            moved = self.unguided(observed + PROBE_STEP * probe)
             power = power + ((estimate - observed) ** 2 * mask).sum(dim=(1, 2))
             divergence = divergence + (probe * (moved - estimate) / PROBE_STEP * mask).sum(dim=(1, 2))
             count = count + mask.sum()
@@ -220,7 +220,7 @@ class ArgsDiff:
             report("reverse diffusion", step + 1, len(levels))
         return coefficients
 
-    def _unguided(self, observed: torch.Tensor) -> torch.Tensor:
+    def unguided(self, observed: torch.Tensor) -> torch.Tensor:
         """Run the reverse process on the spatial component alone and return its last estimate."""
         levels, state = self.options.reverse_levels, observed
         for step, level in enumerate(levels):

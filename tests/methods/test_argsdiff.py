@@ -53,7 +53,7 @@ def test_estimated_error_is_near_the_true_one(scenes):
     clean = dataclasses.replace(tile, msi=scenes.observe(fine, 4)[1].msi)
     truth = method.pilot.prepare(clean).data.fine
     with torch.no_grad():
-        found = method._unguided(method.pilot.prepare(tile).data.fine)
+        found = method.unguided(method.pilot.prepare(tile).data.fine)
     true_error = float(((found - truth) ** 2).mean())
     assert float(method.error.mean()) == pytest.approx(true_error, rel=0.5)
 
