@@ -12,6 +12,7 @@ _EXPORTS = {
     "OutputSpec": "output",
     "check_output_path": "output",
     "default_nodata": "output",
+    "choose_driver": "sink",
     "open_sink": "sink",
     "RasterSink": "sink",
     "write_scene": "writer",

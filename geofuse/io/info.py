@@ -14,6 +14,8 @@ from geofuse.io.guard import find_source, known_crs, opened
 from geofuse.io.products.detect import find_product
 from geofuse.io.reader import header_fields, provenance
 from geofuse.io.storage import Storage, read_storage
+from geofuse.io.zarr_reader import read_image
+from geofuse.io.zarr_store import is_store
 from geofuse.scene import band_metadata
 
 if TYPE_CHECKING:
@@ -94,6 +96,8 @@ def describe(path: str | os.PathLike[str], *, allow_remote: bool = False) -> Sce
     InputError
         If the file is of another kind, damaged or implausible. Contradicting wavelengths are told in ``notes`` instead.
     """
+    if is_store(path):
+        return _describe_store(path, allow_remote)
     product = find_product(path)
     if product is not None:
         return describe_scene(product.open_product(Path(path)))
@@ -171,6 +175,40 @@ def describe_scene(scene: xr.DataArray) -> SceneInfo:
     )
 
 
+def _describe_store(path: str | os.PathLike[str], allow_remote: bool) -> SceneInfo:
+    """Describe the image of a Zarr store; ``block`` is its chunk, ``file_bytes`` the size of the whole store."""
+    image = read_image(path, allow_remote=allow_remote)
+    bands, storage, (n, height, width) = image.bands, image.storage, image.shape
+    notes = [f"a chunk holds {image.block[0]} of {n} bands"] if image.block[0] < n else []
+    return SceneInfo(
+        path=image.store.path,
+        product=None,
+        driver="Zarr",
+        file_bytes=image.store.file_bytes,
+        width=width,
+        height=height,
+        bands=n,
+        dtype=storage.dtype,
+        **_grid(image.transform, image.crs, width, height),
+        nodata=storage.nodata[0],
+        mask=None,
+        scale=_one_or_all(storage.scale),
+        offset=_one_or_all(storage.offset),
+        wavelength_nm=tuple(bands.wavelength_nm.tolist()),
+        fwhm_nm=tuple(bands.fwhm_nm.tolist()),
+        good_band=tuple(bands.good_band.tolist()),
+        band_name=bands.band_name,
+        wavelength_source=image.wavelength_source,
+        interleave=None,
+        compression=", ".join(image.codecs) or None,
+        block=image.block[1:],
+        overviews=(),
+        is_cog=False,
+        provenance=dict(image.provenance),
+        notes=(*notes, *image.notes, *_grid_notes(image.crs, image.transform)),
+    )
+
+
 def _driver(path: Path) -> str:
     """Return the kind of a product's file."""
     with open(path, "rb") as file:
@@ -203,17 +241,22 @@ def _grid(t: Affine, crs: CRS | None, width: int, height: int) -> dict[str, Any]
 
 def _notes(dataset: DatasetReader, storage: Storage, conflict: str | None) -> list[str]:
     """Return what a user should know before fusing this image."""
-    notes = []
-    if known_crs(dataset) is None:
-        notes.append("no CRS: it cannot be fused before it has one (rio edit-info --crs EPSG:... FILE)")
-    if dataset.transform.is_identity:
-        notes.append("no geotransform: the image is not georeferenced")
-    elif not dataset.transform.is_rectilinear:
-        notes.append("the grid is rotated")
+    notes = _grid_notes(known_crs(dataset), dataset.transform)
     if conflict:
         notes.append(f"the {conflict}; open it with the right wavelengths")
     if not storage.is_uniform:
         notes.append("bands differ in scale, offset or no-data value")
     if len(storage.index) < dataset.count:
         notes.append(f"band {storage.alpha} is an alpha band and serves as mask")
+    return notes
+
+
+def _grid_notes(crs: CRS | None, transform: Affine) -> list[str]:
+    notes = []
+    if crs is None:
+        notes.append("no CRS: it cannot be fused before it has one (rio edit-info --crs EPSG:... FILE)")
+    if transform.is_identity:
+        notes.append("no geotransform: the image is not georeferenced")
+    elif not transform.is_rectilinear:
+        notes.append("the grid is rotated")
     return notes

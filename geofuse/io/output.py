@@ -156,13 +156,17 @@ def check_output_path(path: str | os.PathLike[str]) -> None:
     Raises
     ------
     OutputError
-        If the folder is missing or not writable, the path is a folder, or it is not a local path.
+        If the folder is missing or not writable, the path is a folder (other than a Zarr store, for a name that ends in ``.zarr``),
+        or it is not a local path.
     """
     text = os.fspath(path)
     if re.match(r"^([a-z][a-z0-9+.-]+://|/vsi)", text, re.IGNORECASE):
         raise OutputError(f"{text}: output must be a local file; write it locally and copy it")
     folder = Path(os.path.realpath(text)).parent
-    if os.path.isdir(text):
+    is_zarr = text.lower().endswith(".zarr")
+    if is_zarr and os.path.exists(text):
+        _check_is_store(text)
+    elif os.path.isdir(text):
         raise OutputError(f"{text}: a folder; give the name of a file")
     if not text or text.endswith((os.sep, "/")):
         raise OutputError(f"{text!r}: no file name; give the name of a file")
@@ -170,5 +174,16 @@ def check_output_path(path: str | os.PathLike[str]) -> None:
         raise OutputError(f"{text}: the folder {folder} does not exist; create it first")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{text}: the folder {folder} is not writable; choose another or change its permissions")
-    if os.path.exists(text) and not os.path.isfile(text):
+    if os.path.exists(text) and not os.path.isfile(text) and not is_zarr:
         raise OutputError(f"{text}: not a regular file; choose another name")
+
+
+def _check_is_store(text: str) -> None:
+    """Raise if what stands at the path of a Zarr store is anything but one: it is replaced as a whole."""
+    if not os.path.isdir(text):
+        raise OutputError(f"{text}: a file, where a Zarr store is a folder; remove it or choose another name")
+    for entry in os.scandir(text):
+        if entry.name != "zarr.json" and not os.path.isfile(os.path.join(entry.path, "zarr.json")):
+            raise OutputError(f"{text}: holds {entry.name}, no part of a Zarr store, which would be lost; choose another name")
+    if not os.path.isfile(os.path.join(text, "zarr.json")):
+        raise OutputError(f"{text}: a folder that is no Zarr store; choose another name")

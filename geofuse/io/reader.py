@@ -13,18 +13,18 @@ import numpy as np
 from geofuse.errors import InputError
 from geofuse.io import envi
 from geofuse.io.bands import read_bands
+from geofuse.io.chunking import chunk_sizes, file_fingerprint
 from geofuse.io.given import given_wavelengths
 from geofuse.io.guard import Source, find_source, header_path, known_crs, opened
 from geofuse.io.products.detect import find_product
 from geofuse.io.storage import Storage, decode, read_storage
+from geofuse.io.zarr_reader import open_store
+from geofuse.io.zarr_store import is_store
 from geofuse.scene import BandMetadata, make_scene
 
 if TYPE_CHECKING:
     import xarray as xr
     from rasterio import DatasetReader
-
-CHUNK_BYTES = 16 * 2**20
-"""Aim for the size of a chunk, as float32, all its bands together."""
 
 TAG_PREFIX = "GEOFUSE_"
 
@@ -49,7 +49,7 @@ def open_scene(
     wavelengths: np.ndarray | str | os.PathLike[str] | None = None,
     allow_remote: bool = False,
 ) -> xr.DataArray:
-    """Open a GeoTIFF, COG or ENVI image, or a product as its agency publishes it, as a lazy scene.
+    """Open a GeoTIFF, COG, ENVI image or Zarr store, or a product as its agency publishes it, as a lazy scene.
 
     Nothing but metadata is read before the values are computed; each chunk then opens the file for itself, so chunks may be
     computed in any thread or process. The file must stay as it is until then.
@@ -57,8 +57,8 @@ def open_scene(
     Parameters
     ----------
     path
-        A GeoTIFF or COG, an ENVI data file, an ENVI header (``.hdr``), or a file or folder of a product (see
-        :mod:`geofuse.io.products`).
+        A GeoTIFF or COG, an ENVI data file, an ENVI header (``.hdr``), the folder of a Zarr store, version 3, or a file or
+        folder of a product (see :mod:`geofuse.io.products`).
     chunks
         Chunk sizes as dask takes them: a tuple (band, y, x), a mapping with some of these keys, one number for y and x, or
         None for all bands in windows of about 16 MiB that follow the blocks of the file.
@@ -82,6 +82,8 @@ def open_scene(
         If the file is of another kind, damaged or implausible, or its metadata contradict each other. Computing a chunk that
         cannot be read raises it too.
     """
+    if is_store(path):
+        return _override(open_store(path, chunks=chunks, allow_remote=allow_remote), wavelengths)
     product = find_product(path)
     if product is not None:
         return _override(product.open_product(Path(path), chunks=chunks), wavelengths)
@@ -152,48 +154,6 @@ def _token(reader: ChunkReader, layout: Any) -> str:
 
 def _fingerprint(source: Source) -> tuple[int, int] | None:
     return file_fingerprint(source.location) if source.is_local else None
-
-
-def file_fingerprint(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Return size and modification time of a file, by which a later change is noticed; zeros if it is gone."""
-    try:
-        status = os.stat(path)
-    except FileNotFoundError:
-        return (0, 0)
-    return status.st_size, status.st_mtime_ns
-
-
-def chunk_sizes(chunks: Any, shape: tuple[int, int, int], block: tuple[int, int]) -> tuple[tuple[int, ...], ...]:
-    """Turn ``chunks`` (see :func:`open_scene`) into sizes along (band, y, x).
-
-    The default follows the file's blocks (rows, columns), so that each is read once.
-
-    Raises
-    ------
-    InputError
-        If ``chunks`` do not fit.
-    """
-    import dask.array as da
-
-    if chunks is None:
-        rows, columns = min(block[0], shape[1]), min(block[1], shape[2])
-        blocks = max(1, CHUNK_BYTES // (4 * shape[0] * rows * columns))
-        across = -(-shape[2] // columns)
-        if columns < shape[2]:
-            across = min(across, max(1, round(blocks**0.5)))
-        down = max(1, blocks // across)
-        sizes: Any = (shape[0], min(rows * down, shape[1]), min(columns * across, shape[2]))
-    elif isinstance(chunks, Mapping):
-        unknown = set(chunks) - {"band", "y", "x"}
-        if unknown:
-            raise InputError(f"chunks for {', '.join(sorted(map(str, unknown)))}; a scene has band, y and x")
-        sizes = tuple(chunks.get(dim, -1) for dim in ("band", "y", "x"))
-    else:
-        sizes = chunks if isinstance(chunks, tuple) else (-1, chunks, chunks)
-    try:
-        return da.core.normalize_chunks(sizes, shape, dtype=np.float32, previous_chunks=None)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"chunks={chunks!r} do not fit an image of {shape} (band, y, x): {error}") from None
 
 
 @dataclass(frozen=True)

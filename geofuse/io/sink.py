@@ -8,7 +8,7 @@ the same path removes what was left behind.
 Layout. A COG's bands are interleaved by pixel, so a block holds all bands; blocks of hyperspectral images are therefore smaller
 than GDAL's usual 512 pixels, 128 at the least: a spectrum costs one block of a few MiB, and viewers draw from the overviews.
 GeoTIFF (``driver="GTiff"``) interleaves by band in 256-pixel blocks, for software that reads band after band. ENVI is written
-line-interleaved (BIL).
+line-interleaved (BIL). For Zarr see :mod:`geofuse.io.zarr_sink`.
 """
 
 from __future__ import annotations
@@ -30,26 +30,55 @@ from geofuse.io.bodies import Body, CogBody, EnviBody, TiffBody, block_size
 from geofuse.io.output import OutputSpec, check_output_path, encode
 from geofuse.io.publish import remove_leftovers, working_folder
 from geofuse.io.verify import row_sums
+from geofuse.io.zarr_sink import ZarrBody
+from geofuse.io.zarr_store import SUFFIX, require_zarr
 
 if TYPE_CHECKING:
     from typing import Self
 
-DRIVERS: dict[str, type[Body]] = {"COG": CogBody, "GTiff": TiffBody, "ENVI": EnviBody}
+DRIVERS: dict[str, type[Body]] = {"COG": CogBody, "GTiff": TiffBody, "ENVI": EnviBody, "Zarr": ZarrBody}
 
-__all__ = ["DRIVERS", "RasterSink", "block_size", "open_sink"]
+__all__ = ["DRIVERS", "RasterSink", "block_size", "choose_driver", "open_sink"]
 
 
-def open_sink(path: str | os.PathLike[str], spec: OutputSpec, *, driver: str = "COG", work: Path | None = None) -> RasterSink:
+def choose_driver(path: str | os.PathLike[str], driver: str | None = None) -> str:
+    """Return the driver for an output: the one given, else Zarr for a name that ends in ``.zarr`` and COG for any other.
+
+    Raises
+    ------
+    UsageError
+        If the driver is unknown, or does not fit the name: a Zarr store's ends in ``.zarr``, and no other's does.
+    OutputError
+        If the output is to be Zarr and that is not installed.
+    """
+    is_zarr = Path(path).suffix.lower() == SUFFIX
+    chosen = driver or ("Zarr" if is_zarr else "COG")
+    if chosen not in DRIVERS:
+        raise UsageError(f"output driver {driver!r}; expected one of {', '.join(DRIVERS)}")
+    if (chosen == "Zarr") != is_zarr:
+        raise UsageError(
+            f"output {os.fspath(path)} with driver {chosen}: a Zarr store's name ends in {SUFFIX}, and no other's does"
+        )
+    if is_zarr:
+        try:
+            require_zarr(path)
+        except InputError as error:
+            raise OutputError(str(error)) from None
+    return chosen
+
+
+def open_sink(path: str | os.PathLike[str], spec: OutputSpec, *, driver: str | None = None, work: Path | None = None) -> RasterSink:
     """Return a sink for an image; use it in a ``with`` statement.
 
     Parameters
     ----------
     path
-        Where the image appears after a clean exit. For ENVI the data file; its header gets the suffix ``.hdr``.
+        Where the image appears after a clean exit. For ENVI the data file; its header gets the suffix ``.hdr``. For Zarr a
+        folder.
     spec
         The form of the image.
     driver
-        ``"COG"``, ``"GTiff"`` or ``"ENVI"``.
+        ``"COG"``, ``"GTiff"``, ``"ENVI"`` or ``"Zarr"``; None as for :func:`choose_driver`.
     work
         Folder on the same disk that is the caller's: what is unfinished lies there and stays when the ``with`` block raises, so
         that :meth:`RasterSink.restore` can go on from it. None: a hidden folder that goes in any case.
@@ -57,12 +86,11 @@ def open_sink(path: str | os.PathLike[str], spec: OutputSpec, *, driver: str = "
     Raises
     ------
     UsageError
-        If the driver is unknown.
+        If the driver is unknown or does not fit the name.
     OutputError
         If nothing can be written there, or the disk has too little space.
     """
-    if driver not in DRIVERS:
-        raise UsageError(f"output driver {driver!r}; expected one of {', '.join(DRIVERS)}")
+    driver = choose_driver(path, driver)
     check_output_path(path)
     return RasterSink(Path(path), spec, driver, work)
 

@@ -25,7 +25,7 @@ def write_scene(
     offset: float | None = None,
     nodata: float | None = None,
     tags: Mapping[str, str] | None = None,
-    driver: str = "COG",
+    driver: str | None = None,
 ) -> None:
     """Compute a scene strip by strip and write it; memory depends on the height of its chunks, not on that of the scene.
 
@@ -41,7 +41,7 @@ def write_scene(
     tags
         Dataset tags, added to the scene's own ``provenance``.
     driver
-        ``"COG"``, ``"GTiff"`` or ``"ENVI"``.
+        ``"COG"``, ``"GTiff"``, ``"ENVI"`` or ``"Zarr"``; None for Zarr where the name ends in ``.zarr``, else COG.
 
     Raises
     ------

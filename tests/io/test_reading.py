@@ -3,6 +3,7 @@ import pytest
 import rasterio
 from affine import Affine
 
+import geofuse.io.chunking as chunking_module
 import geofuse.io.reader as reader_module
 from geofuse.errors import InputError
 from geofuse.io import open_scene
@@ -148,7 +149,7 @@ def test_opening_reads_no_pixel_and_each_chunk_is_read_once(files, tmp_path, mon
 
 
 def test_default_chunks_hold_all_bands_and_follow_the_blocks(files, tmp_path, monkeypatch):
-    monkeypatch.setattr(reader_module, "CHUNK_BYTES", 5 * 4 * 40 * 40)
+    monkeypatch.setattr(chunking_module, "CHUNK_BYTES", 5 * 4 * 40 * 40)
     path = files.make_tif(tmp_path / "a.tif", files.counts((5, 100, 90)), tiled=True, blockxsize=16, blockysize=16)
     chunks = open_scene(path).chunks
     assert chunks[0] == (5,) and all(n % 16 == 0 for axis in chunks[1:] for n in axis[:-1])

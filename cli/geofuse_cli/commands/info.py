@@ -22,8 +22,8 @@ _LABEL = 14
 def command(file: str, as_json: bool, with_bands: bool) -> None:
     """Print size, grid, CRS, wavelengths, no data and scale of an image.
 
-    FILE is a GeoTIFF, a COG, an ENVI data or header file, or a product's file or folder (EnMAP, PRISMA, EMIT, DESIS and others).
-    No pixel is read.
+    FILE is a GeoTIFF, a COG, an ENVI data or header file, a Zarr store, or a product's file or folder (EnMAP,
+    PRISMA, EMIT, DESIS and others). No pixel is read.
     """
     from geofuse.io import describe
 
