@@ -10,7 +10,7 @@ from geofuse import metrics
 from geofuse.errors import InputError
 from geofuse.evaluate import evaluate_against_pair, evaluate_without_reference
 from geofuse.io import open_scene, write_scene
-from geofuse.pipeline import open_pair
+from geofuse.pipeline import PairOptions, open_pair
 from geofuse.scene import BandMetadata, make_scene
 from geofuse.sensors import Psf, load_response
 from geofuse.simulate import simulate_pair
@@ -98,7 +98,7 @@ def test_another_grid_and_other_bands_are_refused(folder, pair):
 
 def test_the_command_prints_both_kinds_of_scores(folder, capsys):
     files = ["--hsi", str(folder / "hsi.tif"), "--msi", str(folder / "msi.tif"), "--srf", "landsat8"]
-    expected = evaluate_without_reference(folder / "fused.tif", folder / "hsi.tif", folder / "msi.tif", srf="landsat8")
+    expected = evaluate_without_reference(folder / "fused.tif", folder / "hsi.tif", folder / "msi.tif", PairOptions("landsat8"))
     assert run(["evaluate", str(folder / "fused.tif"), *files]) == 0
     text = capsys.readouterr().out
     assert text == expected.to_text() + "\n" and max(map(len, text.splitlines()[:9])) <= 80

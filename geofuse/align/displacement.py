@@ -8,11 +8,12 @@ scene. Windows that do not follow the others are left out by Tukey's biweight.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from geofuse.align.smooth_field import Bend
 from geofuse.align.tie_windows import TieWindow
 
 _LEAST_PIXELS = 24  # of a window, with data in both images
@@ -26,6 +27,7 @@ _FARTHEST = 1.5  # from where a window starts
 _HUBER = 1.345
 _TUKEY = 4.685
 _DERIVATIVE = 0.2  # coarse pixels to each side
+_TRIPLES = 200  # of windows, that a robust affine fit begins with
 _AFFINE_GAIN = 10.0  # of Schwarz's criterion, for which six parameters are preferred to two
 
 
@@ -58,6 +60,8 @@ class Field:
         Root mean square of what the agreeing windows leave, along one axis.
     n_agree
         Windows that agree.
+    bend
+        What a smooth field has beyond shift and slope; None for a shift or an affine map.
     """
 
     origin: np.ndarray
@@ -66,10 +70,17 @@ class Field:
     error: np.ndarray
     rms: float
     n_agree: int
+    bend: Bend | None = None
+
+    @property
+    def is_shift(self) -> bool:
+        """Whether it is the same everywhere."""
+        return self.bend is None and not self.slope.any()
 
     def at(self, place: np.ndarray) -> np.ndarray:
         """Return the displacement (n, 2) at places (n, 2)."""
-        return self.shift + (place - self.origin) @ self.slope.T
+        straight = self.shift + (place - self.origin) @ self.slope.T
+        return straight if self.bend is None else straight + self.bend.at(place)
 
     def over(self, window: TieWindow) -> np.ndarray:
         """Return the displacement of every coarse pixel of a window, (2, m, n)."""
@@ -136,7 +147,9 @@ def tie(window: TieWindow, start: Field) -> Tie | None:
     return Tie(window.centre, there, variance * np.linalg.inv(normal), correlation, n_pixels)
 
 
-def fit_windows(windows: Sequence[TieWindow], start: Field, affine: bool | None) -> tuple[Field | None, list[Tie]]:
+def fit_windows(
+    windows: Sequence[TieWindow], start: Field, fit: Callable[[Sequence[Tie]], Field]
+) -> tuple[Field | None, list[Tie]]:
     """Refine all windows and fit them, again from the fit as long as that bends the windows otherwise than before.
 
     Returns
@@ -150,8 +163,8 @@ def fit_windows(windows: Sequence[TieWindow], start: Field, affine: bool | None)
         ties = [found for window in windows if (found := tie(window, field)) is not None]
         if len(ties) < 2:
             return None, ties
-        before, field = field, fit_field(ties, affine)
-        if not field.slope.any() and not before.slope.any():
+        before, field = field, fit(ties)
+        if field.is_shift and before.is_shift:
             break
         if np.abs(field.at(centres) - before.at(centres)).max() < _SETTLED_FIELD:
             break
@@ -240,14 +253,14 @@ def _fit(ties: Sequence[Tie], affine: bool) -> Field:
     """Fit by iteratively reweighted least squares with Tukey's biweight, windows weighed by their own precision."""
     centre = np.array([tie.centre for tie in ties])
     moved = np.array([tie.moved for tie in ties])
-    variance = _variances(ties)
+    variance = variances(ties)
     origin = centre.mean(axis=0)
     base = np.column_stack([np.ones(len(ties)), centre - origin]) if affine else np.ones((len(ties), 1))
-    start = np.median(moved, axis=0)
-    residual, weight = moved - start, np.ones(len(ties))
+    residual, weight = _first_residual(base, moved), np.ones(len(ties))
     for _ in range(20):
-        scale = max(1.4826 * np.median(np.abs(residual)), 0.01)
-        distance = np.hypot(*(residual / (_TUKEY * scale)).T)
+        distance = np.hypot(*residual.T)
+        scale = max(float(np.median(distance)) / 1.1774, 0.01)  # of one axis, for errors that are normal
+        distance = distance / (_TUKEY * scale)
         weight = np.where(distance < 1, (1 - distance**2) ** 2, 0.0)
         if (weight > 0).sum() < base.shape[1]:
             break
@@ -265,7 +278,23 @@ def _fit(ties: Sequence[Tie], affine: bool) -> Field:
     return Field(origin, coefficient[0], slope, error, rms, int(agree.sum()))
 
 
-def _variances(ties: Sequence[Tie]) -> np.ndarray:
+def _first_residual(base: np.ndarray, moved: np.ndarray) -> np.ndarray:
+    """Residuals (n, 2) of the median shift, or of the affine map through three windows that leaves the least median."""
+    if base.shape[1] == 1:
+        return moved - np.median(moved, axis=0)
+    rng, best, least = np.random.default_rng(0), moved - np.median(moved, axis=0), np.inf
+    for _ in range(_TRIPLES):
+        three = rng.choice(len(moved), 3, replace=False)
+        if np.linalg.cond(base[three]) > 1e6:
+            continue
+        residual = moved - base @ np.linalg.solve(base[three], moved[three])
+        middle = float(np.median(np.hypot(*residual.T)))
+        if middle < least:
+            best, least = residual, middle
+    return best
+
+
+def variances(ties: Sequence[Tie]) -> np.ndarray:
     """Variance of each window's displacement; models err, so none counts as better than a fiftieth of a coarse pixel."""
     return np.array([np.trace(tie.covariance) / 2 for tie in ties]) + 0.02**2
 

@@ -63,7 +63,7 @@ class Sought:
             raise UsageError("--srf-bands limits an estimated response; give --srf estimate with it")
         if (rows or response is not None) and msi_bands is not None:
             raise UsageError("--msi-bands names bands of a known sensor; an estimated response uses all bands in the file's order")
-        file = None if response is None else read_response_file(response)
+        file = response if response is None or isinstance(response, ResponseFile) else read_response_file(response)
         return cls(rows, _says_estimate(psf), file, None if srf_bands is None else read_limits(srf_bands))
 
     @property

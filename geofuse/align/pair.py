@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from geofuse.align.coregister import Registration, check_mode, pixel_metres, put_right, register
+from geofuse.align.bent_grid import BentGrid
+from geofuse.align.coregister import Registration, check_mode, pixel_metres, put_right, register, with_map
 from geofuse.align.dataset import Part, nested_dataset, window_attrs
 from geofuse.align.estimated import Sought, less_offset, psf_note, response_content, rows_note
 from geofuse.align.grids import Grid, GridPlan, plan_grids
@@ -22,6 +23,7 @@ from geofuse.errors import InputError
 from geofuse.scene import BandMetadata, band_metadata
 
 if TYPE_CHECKING:
+    from geofuse.align.response_file import ResponseFile
     from geofuse.sensors import BandMatch, SensorResponse
     from geofuse.sensors.psf import Psf
 
@@ -76,8 +78,8 @@ def make_pair(
     min_coverage: float = 0.9,
     psf: str | Psf = "auto",
     wavelengths: Sequence[float] | None = None,
-    coregister: str = "off",
-    response: str | Path | None = None,
+    coregister: str | Registration = "off",
+    response: str | Path | ResponseFile | None = None,
     srf_bands: str | Path | None = None,
 ) -> xr.Dataset:
     """Bring a coarse hyperspectral scene and a fine multispectral one onto nested grids.
@@ -104,10 +106,10 @@ def make_pair(
     wavelengths
         Centre wavelengths of all bands of the HSI in nm, in place of its own.
     coregister
-        ``"off"``; or ``"shift"``, ``"affine"`` or ``"auto"``: find out from up to 36 windows of both images how the HSI lies on
-        the MSI (:mod:`geofuse.align.coregister`) and put its grid right.
+        ``"off"``; or ``"shift"``, ``"affine"``, ``"smooth"`` or ``"auto"``: find out from windows of both images how the HSI lies
+        on the MSI (:mod:`geofuse.align.coregister`) and put its grid right; or what was found out earlier, to do the same again.
     response
-        File of an earlier estimate (:mod:`geofuse.align.response_file`), in place of ``srf``, and of ``psf`` where that is "auto".
+        Earlier estimate or its file (:mod:`geofuse.align.response_file`), in place of ``srf``, and of ``psf`` where that is "auto".
     srf_bands
         ``"rgb"`` or the path of a table: between which wavelengths each band lies whose response is estimated.
 
@@ -165,10 +167,10 @@ def make_pair(
     return nested_dataset(laid.coarse, laid.fine, laid.sensed.matrix, laid.plan, fine_grid, attrs)
 
 
-def _lay(given: _Given, grid: Grid, plan: GridPlan, psf: Psf) -> _Laid:
+def _lay(given: _Given, grid: Grid, plan: GridPlan, psf: Psf, bent: BentGrid | None = None) -> _Laid:
     """Bring both images onto the plan's grids and find the response."""
     match, fine_grid, sought = given.match, given.fine_grid, given.sought
-    coarse, notes = _coarse_part(given.hsi, grid, fine_grid, plan, given.hsi_name)
+    coarse, notes = _coarse_part(given.hsi, grid, fine_grid, plan, given.hsi_name, bent)
     used = match.msi_index if match else range(given.msi.values.shape[0])
     fine = _fine_part(given.msi, used, plan, given.msi_name)
     sensed, rows = (_sensed(match, coarse, given.min_coverage) if match else None), None
@@ -186,18 +188,21 @@ def _lay(given: _Given, grid: Grid, plan: GridPlan, psf: Psf) -> _Laid:
     return _Laid(plan, psf, coarse, fine, sensed, notes, content)
 
 
-def _registered(given: _Given, laid: _Laid, grid: Grid, mode: str) -> tuple[_Laid, Registration]:
+def _registered(given: _Given, laid: _Laid, grid: Grid, mode: str | Registration) -> tuple[_Laid, Registration]:
     """Find out how the images lie on each other and lay them anew where that differs from what their grids say."""
     plan, fine_grid = laid.plan, given.fine_grid
-    pixel = pixel_metres(fine_grid.cut(plan.fine).coarsened(plan.ratio))
-    found = register(laid.coarse.values, laid.fine.values, laid.sensed.matrix, laid.psf, plan.ratio, mode, pixel)
+    found = mode
+    if not isinstance(found, Registration):
+        pixel = pixel_metres(fine_grid.cut(plan.fine).coarsened(plan.ratio))
+        found = register(laid.coarse.values, laid.fine.values, laid.sensed.matrix, laid.psf, plan.ratio, mode, pixel)
+        found = with_map(found, grid, fine_grid, plan)
     if not found.applied:
         return laid, found
-    right, psf = put_right(found, grid, fine_grid, plan, laid.psf)
+    right, psf, bent = put_right(found, grid, fine_grid, plan, laid.psf)
     new = plan_grids(right, fine_grid)
-    if new.why_warp and not plan.why_warp:
+    if bent or (new.why_warp and not plan.why_warp):
         new = replace(new, why_warp="the co-registration is more than a shift")
-    return _lay(given, right, new, psf), found
+    return _lay(given, right, new, psf, bent), found
 
 
 def _name(scene: xr.DataArray, kind: str) -> str:
@@ -273,17 +278,19 @@ def _sensed_from_images(coarse: Part, fine: Part, psf: Psf, ratio: int) -> _Sens
     return _Sensed(found.matrix, "panchromatic band, response estimated", found.source, (found.note,))
 
 
-def _coarse_part(part: Part, grid: Grid, fine_grid: Grid, plan: GridPlan, name: str) -> tuple[Part, list[str]]:
+def _coarse_part(
+    part: Part, grid: Grid, fine_grid: Grid, plan: GridPlan, name: str, bent: BentGrid | None
+) -> tuple[Part, list[str]]:
     """Cut or warp the coarse image to the pair's coarse grid and drop its bands without data there."""
     target = fine_grid.cut(plan.fine).coarsened(plan.ratio)
-    window = source_window(grid, target) if plan.why_warp else plan.coarse
+    window = source_window(grid, target, bent) if plan.why_warp else plan.coarse
     cut = part.values[:, window.slices[0], window.slices[1]]
     has_data = np.asarray(np.isfinite(cut).any(axis=(1, 2)).compute())
     if not has_data.any():
         raise InputError(f"{name} holds no data where the images overlap; check its no-data value and that both show one place")
     kept = Part(cut, part.bands, part.number).select(np.flatnonzero(has_data))
     if plan.why_warp:
-        kept = Part(warp(kept.values, grid.cut(window), target), kept.bands, kept.number)
+        kept = Part(warp(kept.values, grid.cut(window), target, bent), kept.bands, kept.number)
     size = max(CHUNK // plan.ratio, MIN_COARSE_CHUNK)
     notes = []
     if not has_data.all():

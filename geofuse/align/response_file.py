@@ -84,16 +84,31 @@ def read_response_file(path: str | os.PathLike[str]) -> ResponseFile:
     if path.stat().st_size > _MOST_BYTES:
         raise InputError(f"response file {path} has {path.stat().st_size >> 20} MiB, expected less than {_MOST_BYTES >> 20}")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+    except ValueError as err:
+        raise InputError(f"response file {path} cannot be read: {err}") from None
+    return response_from_text(text, f"response file {path}", str(path))
+
+
+def response_from_text(text: str, name: str, path: str = "") -> ResponseFile:
+    """Read and check the JSON of a file of responses; errors call it ``name``.
+
+    Raises
+    ------
+    InputError
+        If it is not what :func:`response_text` makes.
+    """
+    try:
+        content = json.loads(text)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise InputError("it is no file of 'geofuse estimate'")
         if content.get("version") != VERSION:
             raise InputError(f"its version is {content.get('version')!r}, this geofuse reads {VERSION}")
-        return _checked(str(path), content)
+        return _checked(path or name, content)
     except InputError as err:
-        raise InputError(f"response file {path} cannot be used: {err}") from None
+        raise InputError(f"{name} cannot be used: {err}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
-        raise InputError(f"response file {path} cannot be read: {type(err).__name__}: {err}") from None
+        raise InputError(f"{name} cannot be read: {type(err).__name__}: {err}") from None
 
 
 def _checked(path: str, content: dict[str, Any]) -> ResponseFile:
@@ -121,6 +136,12 @@ def _checked(path: str, content: dict[str, Any]) -> ResponseFile:
 def response_text(content: dict[str, Any]) -> str:
     """Write the content as JSON, numbers that are not finite as null."""
     return json.dumps(_plain(content), indent=1, allow_nan=False) + "\n"
+
+
+def response_tag(content: dict[str, Any]) -> str:
+    """Write the content in one line, without standard errors, for a file's tags."""
+    response = {**content["response"], "standard_error": None}
+    return json.dumps(_plain({**content, "response": response}), allow_nan=False, separators=(",", ":"))
 
 
 def _plain(value: Any) -> Any:

@@ -14,8 +14,8 @@ import numpy as np
 
 from geofuse.sensors.psf import Psf
 
-MAX_ALONG = 6  # windows along each axis
-MIN_SIDE, MAX_SIDE = 8, 32  # coarse pixels
+# Windows: part of the scene's shorter side, least and most coarse pixels along a side, most windows along an axis.
+LARGE, SMALL = (3, 8, 32, 6), (7, 10, 24, 10)
 _SAMPLES = 4  # of the blurred image, to a coarse pixel
 _LEAST_SHARE = 0.7  # of the PSF's weight that must fall on data
 
@@ -75,8 +75,10 @@ class TieWindow:
         return np.where(inside, values, np.nan)
 
 
-def tie_windows(hsi: Any, msi: Any, response: np.ndarray, psf: Psf, ratio: int, reach: int) -> list[TieWindow]:
-    """Cut windows that are spread evenly over a pair, at most 36.
+def tie_windows(
+    hsi: Any, msi: Any, response: np.ndarray, psf: Psf, ratio: int, reach: int, *, small: bool = False
+) -> list[TieWindow]:
+    """Cut windows that are spread evenly over a pair, at most 36; or, where they are to be ``small``, at most 100.
 
     Parameters
     ----------
@@ -95,19 +97,20 @@ def tie_windows(hsi: Any, msi: Any, response: np.ndarray, psf: Psf, ratio: int, 
         Those in which both images hold data.
     """
     _, height, width = hsi.shape
-    side = int(np.clip(min(height, width) // 3, MIN_SIDE, MAX_SIDE))
+    share, least, most, along = SMALL if small else LARGE
+    side = int(np.clip(min(height, width) // share, least, most))
     found = []
-    for row in _starts(height, side):
-        for col in _starts(width, side):
+    for row in _starts(height, side, along):
+        for col in _starts(width, side, along):
             window = _cut(hsi, msi, response, psf, ratio, reach, (row, col, side))
             if np.isfinite(window.seen).any() and window.known.any():
                 found.append(window)
     return found
 
 
-def _starts(size: int, side: int) -> np.ndarray:
-    """First pixels of the windows along one axis."""
-    count = int(np.clip(size // side, 1, MAX_ALONG))
+def _starts(size: int, side: int, along: int) -> np.ndarray:
+    """First pixels of at most ``along`` windows along one axis."""
+    count = int(np.clip(size // side, 1, along))
     return np.unique(np.linspace(0, max(size - side, 0), count).round().astype(int))
 
 

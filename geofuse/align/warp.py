@@ -11,17 +11,20 @@ between the pixels that hold data; where the nearest source pixel has no data or
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from geofuse.align.grids import Grid, positions
 from geofuse.tiling import Window
 
+if TYPE_CHECKING:
+    from geofuse.align.bent_grid import BentGrid
+
 BLOCK = 128  # target pixels
 
 
-def source_window(source: Grid, target: Grid) -> Window:
+def source_window(source: Grid, target: Grid, bent: BentGrid | None = None) -> Window:
     """Return the source pixels that a warp onto ``target`` reads, clipped to the source; empty (0 rows) where it reads none."""
     along_x, along_y = np.linspace(0, target.width, 33), np.linspace(0, target.height, 33)
     cols = np.concatenate([along_x, along_x, np.zeros(33), np.full(33, target.width)])
@@ -30,13 +33,13 @@ def source_window(source: Grid, target: Grid) -> Window:
     seen = np.isfinite(x) & np.isfinite(y)
     if not seen.any():
         return Window(0, 0, 0, 0)
-    pad = 2 * max(_stretch(source, target)) + 2
+    pad = (2 + (bent.largest if bent else 0.0)) * max(_stretch(source, target)) + 2
     row0, row1 = np.clip([np.floor(y[seen].min() - pad), np.ceil(y[seen].max() + pad)], 0, source.height).astype(int)
     col0, col1 = np.clip([np.floor(x[seen].min() - pad), np.ceil(x[seen].max() + pad)], 0, source.width).astype(int)
     return Window(int(row0), int(row1), int(col0), int(col1))
 
 
-def warp(image: Any, source: Grid, target: Grid) -> Any:
+def warp(image: Any, source: Grid, target: Grid, bent: BentGrid | None = None) -> Any:
     """Resample an image onto another grid.
 
     Parameters
@@ -45,6 +48,8 @@ def warp(image: Any, source: Grid, target: Grid) -> Any:
         dask array (band, source height, source width); NaN = no data.
     source, target
         Grids; the CRSs may differ.
+    bent
+        What the image is displaced by beyond what its grid says, or None.
 
     Returns
     -------
@@ -60,13 +65,13 @@ def warp(image: Any, source: Grid, target: Grid) -> Any:
         row = []
         for col0 in range(0, target.width, BLOCK):
             part = target.cut(Window(row0, min(row0 + BLOCK, target.height), col0, min(col0 + BLOCK, target.width)))
-            needed = source_window(source, part)
+            needed = source_window(source, part, bent)
             shape = (bands, part.height, part.width)
             if needed.height == 0 or needed.width == 0:
                 row.append(da.full(shape, np.nan, dtype=np.float32))
                 continue
             pixels = image[:, needed.slices[0], needed.slices[1]]
-            block = delayed(_warp_block)(pixels, source.cut(needed), part, stretch)
+            block = delayed(_warp_block)(pixels, source.cut(needed), part, stretch, bent)
             row.append(da.from_delayed(block, shape, dtype=np.float32))
         rows.append(row)
     return da.block(rows)
@@ -83,9 +88,13 @@ def _stretch(source: Grid, target: Grid) -> tuple[float, float]:
     return tuple(float(size) if size > 1.05 else 1.0 for size in sizes)
 
 
-def _warp_block(image: np.ndarray, source: Grid, target: Grid, stretch: tuple[float, float]) -> np.ndarray:
+def _warp_block(
+    image: np.ndarray, source: Grid, target: Grid, stretch: tuple[float, float], bent: BentGrid | None = None
+) -> np.ndarray:
     """Warp one block; ``image`` (band, source height, source width) holds all that it needs."""
     cols, rows = np.meshgrid(np.arange(target.width) + 0.5, np.arange(target.height) + 0.5)
+    if bent is not None:
+        cols, rows = bent.undo(target, cols, rows)
     x, y = positions(target, source, cols, rows)
     values = resample(image, y.ravel() - 0.5, x.ravel() - 0.5, stretch)
     return values.reshape(len(image), target.height, target.width)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +10,11 @@ import numpy as np
 
 from geofuse.degradation import SpatialOperator
 from geofuse.errors import InputError
+from geofuse.evaluate.recorded import as_recorded
 from geofuse.evaluate.reference import overlap, pair_bands
 from geofuse.evaluate.tables import json_scores, score_lines
 from geofuse.metrics import FullScale, score_without_reference
-from geofuse.pipeline import open_pair
+from geofuse.pipeline import PairOptions
 from geofuse.scene import BandMetadata, band_metadata, make_scene
 from geofuse.sensors import Psf
 from geofuse.simulate import coarsen, respond
@@ -60,18 +60,13 @@ class NoReferenceEvaluation:
 
 
 def evaluate_without_reference(
-    fused: str | Path,
-    hsi: str | Path,
-    msi: str | Path,
-    *,
-    srf: Any,
-    psf: Any = "auto",
-    msi_bands: Sequence[str] | str | None = None,
-    wavelengths: Any = None,
+    fused: str | Path, hsi: str | Path, msi: str | Path, pair_options: PairOptions | None = None
 ) -> NoReferenceEvaluation:
     """Score the fused image at one path against the two images it was made from.
 
-    ``srf``, ``psf``, ``msi_bands`` and ``wavelengths`` are those of :func:`geofuse.open_pair`, and ought to be those of the fusion.
+    What the fused file records of its making takes the place of options that do not say otherwise: the PSF where ``psf`` is
+    ``"auto"``, where the HSI truly lies where ``coregister`` is ``"recorded"``, and the estimated response where neither ``srf``
+    nor ``response`` is given. Other options ought to be those of the fusion.
 
     Raises
     ------
@@ -80,8 +75,9 @@ def evaluate_without_reference(
     """
     from geofuse.io import open_scene
 
-    pair = open_pair(hsi, msi, srf=srf, psf=psf, msi_bands=msi_bands, wavelengths=wavelengths)
-    return evaluate_against_pair(open_scene(fused), pair)
+    options = pair_options or PairOptions(coregister="recorded")
+    scene = open_scene(fused, allow_remote=options.allow_remote)
+    return evaluate_against_pair(scene, as_recorded(scene, options, hsi, msi))
 
 
 def evaluate_against_pair(fused: xr.DataArray, pair: xr.Dataset) -> NoReferenceEvaluation:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 @click.argument("hsi", type=image_path)
 @click.argument("msi", type=image_path)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The hyperspectral image put right; without it, only say.")
-@click.option("--model", type=click.Choice(["auto", "shift", "affine"]), default="auto", show_default=True, help="What is fitted.")
+@click.option(
+    "--model", type=click.Choice(["auto", "shift", "affine", "smooth"]), default="auto", show_default=True, help="What is fitted."
+)
 @pair_options(without=("coregister",))
 @json_option
 def command(
@@ -84,7 +86,9 @@ def describe(found: dict) -> list[str]:
         f"confidence  {found['confidence']:.2f}",
         f"applied     {'yes' if found['applied'] else 'no: ' + found['why']}",
     ]
-    if found["model"] == "affine":
+    if found["instead"]:
+        lines.append(f"no smooth field: {found['instead']}")
+    if found["model"] != "shift":
         (a, b), (c, d) = found["slope"]
         lines.insert(2, f"slope       x {d:+.5f} along x, {c:+.5f} along y; y {b:+.5f} along x, {a:+.5f} along y")
     return [*lines, *([f"written to {found['output']}"] if "output" in found else [])]

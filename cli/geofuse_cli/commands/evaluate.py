@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from geofuse_cli.options import image_path, json_option, msi_bands_option, psf_option, wavelengths_option
+from geofuse_cli.options import image_path, json_option, pair_options
+
+if TYPE_CHECKING:
+    from geofuse.pipeline import PairOptions
 
 
 @click.command("evaluate", short_help="Measure a fused image against its reference or its sources.")
@@ -14,10 +18,7 @@ from geofuse_cli.options import image_path, json_option, msi_bands_option, psf_o
 @click.option("--reference", type=image_path, metavar="FILE", help="What FUSED should equal.")
 @click.option("--hsi", type=image_path, metavar="FILE", help="The coarse hyperspectral image FUSED was made from.")
 @click.option("--msi", type=image_path, metavar="FILE", help="The fine multispectral image FUSED was made from.")
-@click.option("--srf", metavar="NAME|FILE.csv", help="Sensor that took the MSI ('geofuse srf list' names them), or a table.")
-@psf_option("auto")
-@msi_bands_option
-@wavelengths_option
+@pair_options(coregister="recorded")
 @click.option(
     "--ratio",
     type=click.FloatRange(0.0, min_open=True),
@@ -30,10 +31,7 @@ def command(
     reference: str | None,
     hsi: str | None,
     msi: str | None,
-    srf: str | None,
-    psf: str,
-    msi_bands: tuple[str, ...] | None,
-    wavelengths: Path | None,
+    pair: PairOptions,
     ratio: float | None,
     as_json: bool,
     per_band: Path | None,
@@ -43,9 +41,10 @@ def command(
     With --reference: psnr (dB, mean over bands), psnr_global, rmse (in the reference's units), sam (degrees), ergas, ssim, uiqi,
     q2n and scc over the pixels that have data in every band of both images.
 
-    With --hsi and --msi, and --srf as for 'geofuse run': d_lambda, d_s, qnr, d_lambda_k and hqnr, and how far FUSED, made coarse
-    and seen by the MSI's bands, is from the two images (rms in their units, and in dB of their power). In the JSON these are under
-    "no_reference".
+    With --hsi and --msi, and the options that 'geofuse run' had: d_lambda, d_s, qnr, d_lambda_k and hqnr, and how far FUSED, made
+    coarse and seen by the MSI's bands, is from the two images (rms in their units, and in dB of their power). In the JSON these
+    are under "no_reference". Where the HSI truly lies, its PSF and an estimated response are taken from what FUSED records of its making,
+    unless an option says otherwise.
 
     With --json, an infinite score is the string "inf" and one that is not defined is null.
     """
@@ -53,7 +52,7 @@ def command(
 
     from geofuse.evaluate import evaluate, evaluate_without_reference
 
-    if (hsi is None) != (msi is None) or (srf is not None and hsi is None):
+    if (hsi is None) != (msi is None) or (pair.srf is not None and hsi is None):
         raise click.UsageError("--hsi and --msi go together, and --srf with them; give both images")
     if reference is None and hsi is None:
         raise click.UsageError("nothing to measure against; give --reference FILE, or --hsi, --msi and --srf")
@@ -69,7 +68,7 @@ def command(
         told |= result.to_json()
         text.append(result.to_text())
     if hsi is not None and msi is not None:
-        sources = evaluate_without_reference(fused, hsi, msi, srf=srf, psf=psf, msi_bands=msi_bands, wavelengths=wavelengths)
+        sources = evaluate_without_reference(fused, hsi, msi, pair)
         told["no_reference"] = sources.to_json()
         text.append(sources.to_text())
     click.echo(json.dumps(told) if as_json else "\n".join(text))
