@@ -165,7 +165,7 @@ class Fusion:
 
     def fuse_data(self, data: TileData, report: Report = silent) -> np.ndarray:
         """Fuse a tile that :meth:`read` has read; what comes out depends on its pixels, its place and what was learnt alone."""
-        valid = data.msi_valid & np.isfinite(data.hsi).any(axis=0).repeat(self.grid.ratio, 0).repeat(self.grid.ratio, 1)
+        valid = data.msi_covers & np.isfinite(data.hsi).any(axis=0).repeat(self.grid.ratio, 0).repeat(self.grid.ratio, 1)
         if not valid.any():
             return np.full((self.pair.sizes["band"], *valid.shape), np.nan, np.float32)
         fused = self.method.fuse(data, report)
@@ -178,7 +178,12 @@ class Fusion:
         coarse_rows, coarse_cols = window.coarse(self.grid.ratio).slices
         msi = self.pair["msi"].data[:, rows, cols].compute()
         hsi = self.pair["hsi"].data[:, coarse_rows, coarse_cols].compute()
-        return TileData(np.ascontiguousarray(hsi), np.ascontiguousarray(msi), (window.row0, window.col0), edges)
+        weight = None
+        if "msi_weight" in self.pair:
+            weight = self.pair["msi_weight"].data[rows, cols].compute()
+            weight = np.where(np.isfinite(msi).all(axis=0), weight, np.nan).astype(np.float32)
+            msi = np.where(weight > 0, msi, np.float32(np.nan))
+        return TileData(np.ascontiguousarray(hsi), np.ascontiguousarray(msi), (window.row0, window.col0), edges, weight)
 
     def rows(self, report: Report = silent) -> Iterator[tuple[int, np.ndarray]]:
         """Fuse all tiles in order; iterate over finished rows (row_offset, (C, n, width)) of the output window."""

@@ -45,11 +45,15 @@ class PairOptions:
     srf_bands: Any = None
     coregister: str = "off"
     msi_average: int = 1
+    msi_encoding: str = "linear"
+    radiometry: str = "off"
+    mask: Any = None
+    change: str = "off"
 
     @property
     def files(self) -> tuple[Any, ...]:
         """The options that may name files."""
-        return (self.srf, self.psf, self.wavelengths, self.response, self.srf_bands)
+        return (self.srf, self.psf, self.wavelengths, self.response, self.srf_bands, self.mask)
 
     def open(self, hsi: str | Path, msi: str | Path) -> xr.Dataset:
         """Open two files as a pair; see :func:`open_pair`."""
@@ -70,11 +74,17 @@ def open_pair(
     srf_bands: Any = None,
     coregister: str = "off",
     msi_average: int = 1,
+    msi_encoding: str = "linear",
+    radiometry: str = "off",
+    mask: str | Path | None = None,
+    change: str = "off",
 ) -> xr.Dataset:
     """Open two files as a pair on nested grids, lazily.
 
     Parameters are those of :func:`geofuse.io.open_scene` (``wavelengths`` and ``allow_remote``, for the HSI and both files), of
-    :func:`geofuse.align.make_pair`, and ``msi_average``: N replaces N x N pixels of the MSI by their mean first.
+    :func:`geofuse.align.make_pair`, and ``msi_average``: N replaces N x N pixels of the MSI by their mean first. ``msi_encoding``
+    is that of :func:`geofuse.align.encoding.linear_light`, ``radiometry`` that of
+    :func:`geofuse.align.radiometry.match_radiometry`, ``mask`` and ``change`` are those of :func:`geofuse.align.trust.add_trust`.
 
     Raises
     ------
@@ -82,12 +92,16 @@ def open_pair(
         If a file cannot be used or the two cannot be fused; the message says what to do.
     """
     from geofuse.align import make_pair
+    from geofuse.align.encoding import encoding_tag, linear_light
+    from geofuse.align.radiometry import match_radiometry
+    from geofuse.align.trust import add_trust
     from geofuse.io import open_scene
     from geofuse.io.averaging import average
 
     coarse = open_scene(hsi, wavelengths=wavelengths, allow_remote=allow_remote)
-    fine = average(open_scene(msi, allow_remote=allow_remote), msi_average)
-    return make_pair(
+    linear = linear_light(coarse, open_scene(msi, allow_remote=allow_remote), msi_encoding)
+    fine = average(linear, msi_average)
+    pair = make_pair(
         coarse,
         fine,
         srf=srf,
@@ -97,7 +111,8 @@ def open_pair(
         response=response,
         srf_bands=srf_bands,
         coregister=coregister,
-    )
+    ).assign_attrs(encoding_tag(linear))
+    return add_trust(match_radiometry(pair, radiometry), mask, change, allow_remote=allow_remote)
 
 
 def run(
@@ -109,13 +124,15 @@ def run(
     settings: FusionSettings | None = None,
     output_options: OutputOptions | None = None,
     save_prior: str | Path | None = None,
+    write_weights: str | Path | None = None,
     execution: ExecutionOptions | None = None,
     report: Report = silent,
 ) -> RunSummary:
     """Fuse two files into a third.
 
     Nothing stands at ``output`` before the whole result does; what stood there before stays until then. ``save_prior`` names a file
-    that keeps what was learnt, written as soon as it is. While one tile is fused, the next is read and the one before is written.
+    that keeps what was learnt, written as soon as it is; ``write_weights`` one that gets the
+    weight of the MSI in each pixel, 0 to 1. While one tile is fused, the next is read and the one before is written.
     When a run ends early, its finished tiles stay in a hidden folder beside the output, and the same call with
     ``ExecutionOptions(resume=True)`` goes on from them.
 
@@ -129,12 +146,16 @@ def run(
     check_output_path(output)
     settings, output_options = settings or FusionSettings(), output_options or OutputOptions()
     execution = execution or ExecutionOptions()
-    _check_paths(hsi, msi, output, pair_options, settings, save_prior)
+    _check_paths(hsi, msi, output, pair_options, settings, {"the prior": save_prior, "the weights": write_weights})
     clock = Stopwatch()
     with Workspace(output) as space:
         fusion = Fusion(pair_options.open(hsi, msi), settings)
         if save_prior is not None:
             fusion.require_prior()
+        if write_weights is not None:
+            from geofuse.align.trust import save_weights
+
+            save_weights(fusion.pair, write_weights)
         spec = output_spec(fusion, output_options, {**provenance(fusion), **input_hashes(hsi, msi)})
         identity = run_identity(fusion, spec, output_options.driver, pair_options)
         journal = space.open_journal(identity, resume=execution.resume)
@@ -157,18 +178,22 @@ def run(
 
 
 def _check_paths(
-    hsi: str | Path, msi: str | Path, output: str | Path, told: PairOptions, settings: FusionSettings, save_prior: str | Path | None
+    hsi: str | Path, msi: str | Path, output: str | Path, told: PairOptions, settings: FusionSettings, also: Mapping[str, Any]
 ) -> None:
     """Refuse outputs that are inputs or each other."""
     from geofuse.io import check_output_path
 
-    inputs = (hsi, msi, told.srf, told.psf, told.wavelengths, told.response, told.srf_bands, settings.prior, settings.weights)
+    inputs = (hsi, msi, *told.files, settings.prior, settings.weights)
     refuse_overwriting_input(output, inputs)
-    if save_prior is not None:
-        check_output_path(save_prior)
-        refuse_overwriting_input(save_prior, inputs)
-        if Path(save_prior).resolve() == Path(output).resolve():
-            raise OutputError(f"{output} is asked for as the result and as the prior; give --save-prior a name of its own")
+    taken = {Path(output).resolve(): "the result"}
+    for what, path in also.items():
+        if path is None:
+            continue
+        check_output_path(path)
+        refuse_overwriting_input(path, inputs)
+        if Path(path).resolve() in taken:
+            raise OutputError(f"{path} is asked for as {taken[Path(path).resolve()]} and as {what}; give each a name of its own")
+        taken[Path(path).resolve()] = what
 
 
 def refuse_overwriting_input(output: str | Path, inputs: Sequence[Any]) -> None:

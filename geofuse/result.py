@@ -69,6 +69,12 @@ def provenance(fusion: Fusion) -> dict[str, str]:
     pair, settings = fusion.pair, fusion.settings
     moved = {"GEOFUSE_COREGISTRATION": pair.attrs["coregistration"]} if "coregistration" in pair.attrs else {}
     found = {"GEOFUSE_RESPONSES": response_tag(pair.attrs["responses"])} if "responses" in pair.attrs else {}
+    adapted = {
+        "GEOFUSE_RADIOMETRY": "radiometry",
+        "GEOFUSE_MSI_ENCODING": "msi_encoding",
+        "GEOFUSE_MSI_WEIGHT": "msi_weight_source",
+    }
+    moved |= {tag: pair.attrs[name] for tag, name in adapted.items() if name in pair.attrs}
     prior = {} if settings.prior is None else {"GEOFUSE_PRIOR": named_hash(settings.prior)}
     return {
         "GEOFUSE_VERSION": __version__,
