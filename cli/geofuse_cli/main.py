@@ -23,6 +23,7 @@ DONE, INTERNAL_ERROR, BAD_INPUT, INTERRUPTED, READER_GONE = 0, 1, 2, 130, 141
 # The one-line help stands here, so that the list of commands is shown without importing any; a test holds it to each command's own.
 COMMANDS = {
     "run": "Fuse a coarse hyperspectral image with a fine multispectral one.",
+    "batch": "Fuse many scenes: a manifest, or the DFC2018 Houston files.",
     "coregister": "Find how a hyperspectral image lies on a fine one, and put it right.",
     "demo": "Write a sample scene: a pair, its reference and a cloud mask.",
     "info": "Print size, grid, CRS, wavelengths, no data and scale of an image.",

@@ -68,6 +68,12 @@ class Reporter:
             self._stages[stage] = (began, done)
             self._show.report(stage, done, total, now - began)
 
+    def forget(self, stage: str) -> None:
+        """Take the bar of a stage away, of which no more will be reported; one that was never reported is no matter."""
+        with self._lock:
+            self._stages.pop(stage, None)
+            self._show.forget(stage)
+
     def __enter__(self) -> Reporter:
         """Return the reporter."""
         return self
@@ -102,6 +108,11 @@ class _Bars:
             self._tasks[stage] = self._progress.add_task(label.ljust(_STAGE_WIDTH), left="")
         self._progress.update(self._tasks[stage], completed=done, total=total, left=_phrase(elapsed_s, done, total))
 
+    def forget(self, stage: str) -> None:
+        """Remove the stage's bar."""
+        if stage in self._tasks:
+            self._progress.remove_task(self._tasks.pop(stage))
+
     def close(self) -> None:
         """Draw the last state and give the terminal back."""
         self._progress.stop()
@@ -124,6 +135,10 @@ class _Lines:
             print(f"geofuse: {stage} {done}/{total}, {_phrase(elapsed_s, done, total)}", file=self._stream, flush=True)
             told = elapsed_s
         self._told[stage] = told
+
+    def forget(self, stage: str) -> None:
+        """Let the stage begin anew if it is reported again."""
+        self._told.pop(stage, None)
 
     def close(self) -> None:
         """Do nothing: every line is out already."""

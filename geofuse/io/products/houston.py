@@ -32,7 +32,7 @@ TITLE = "DFC2018 Houston"
 N_STORED, N_SPECTRAL = 50, 48
 RANGE_NM = (380.0, 1050.0)
 RGB = ("red", "green", "blue")
-_HSI = re.compile(r"2018_IEEE_GRSS_DFC_HSI(_TR)?(\.hdr)?", re.IGNORECASE)
+_HSI = re.compile(r"2018_IEEE_GRSS_DFC_HSI(_TR)?(\.hdr)?|20170218_UH_CASI_S4_NAD83\.(pix|hdr)", re.IGNORECASE)
 _TILE = re.compile(r"UH_NAD83_\d+_\d+\.tiff?", re.IGNORECASE)
 
 
@@ -49,7 +49,8 @@ def open_product(path: Path, *, chunks: Any = None, average_to_m: float | None =
     Parameters
     ----------
     path
-        ``2018_IEEE_GRSS_DFC_HSI_TR`` or its ``.HDR``, or the folder of ``UH_NAD83_*.tif``.
+        ``2018_IEEE_GRSS_DFC_HSI_TR`` or its ``.HDR``, the whole campaign's ``20170218_UH_CASI_S4_NAD83.pix``
+        or its ``.hdr``, or the folder of ``UH_NAD83_*.tif``.
     chunks
         As for :func:`geofuse.io.open_scene`.
     average_to_m
