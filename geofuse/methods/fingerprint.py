@@ -20,7 +20,7 @@ def fingerprint(method: Any) -> str:
 
 def _add(value: Any, digest: hashlib._Hash, seen: set[int]) -> None:
     if isinstance(value, torch.Tensor):
-        value = value.detach().cpu().contiguous().view(torch.uint8).numpy() if value.numel() else np.empty(0)
+        value = value.detach().cpu().numpy()
     if isinstance(value, np.ndarray):
         digest.update(f"{value.dtype}{value.shape}".encode())
         digest.update(np.ascontiguousarray(value).tobytes() if value.dtype != object else repr(value.tolist()).encode())
