@@ -141,10 +141,11 @@ def run(
     GeofuseError
         If an input, an option or the output path is no good; the message says what to do.
     """
-    from geofuse.io import check_output_path, open_sink
+    from geofuse.io import check_output_path, choose_driver, open_sink
 
     check_output_path(output)
     settings, output_options = settings or FusionSettings(), output_options or OutputOptions()
+    driver = choose_driver(output, output_options.driver)
     execution = execution or ExecutionOptions()
     _check_paths(hsi, msi, output, pair_options, settings, {"the prior": save_prior, "the weights": write_weights})
     clock = Stopwatch()
@@ -157,9 +158,9 @@ def run(
 
             save_weights(fusion.pair, write_weights)
         spec = output_spec(fusion, output_options, {**provenance(fusion), **input_hashes(hsi, msi)})
-        identity = run_identity(fusion, spec, output_options.driver, pair_options)
+        identity = run_identity(fusion, spec, driver, pair_options)
         journal = space.open_journal(identity, resume=execution.resume)
-        with open_sink(output, spec, driver=output_options.driver, work=space.subfolder("output")) as sink:
+        with open_sink(output, spec, driver=driver, work=space.subfolder("output")) as sink:
             outputs = [Output(sink, slice(0, len(spec.bands)))]
             window = Window(*fusion.pair.attrs["output_window"])
             stitcher = Stitcher(fusion.grid, window, outputs, journal, space.subfolder("tiles"))

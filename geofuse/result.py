@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """How to store the result; None takes the HSI's own."""
+    """How to store the result; None takes the HSI's own, and the driver that its name asks for."""
 
-    driver: str = "COG"
+    driver: str | None = None
     dtype: str | None = None
     scale: float | None = None
 

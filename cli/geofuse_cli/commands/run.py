@@ -34,7 +34,11 @@ if TYPE_CHECKING:
 )
 @click.option("--tile", type=click.IntRange(16), help="Core size of a tile in fine pixels; 512, or what --memory allows.")
 @click.option("--overlap", type=click.IntRange(0), help="Halo of a tile in fine pixels; by default what the method needs.")
-@click.option("--driver", type=click.Choice(["COG", "GTiff", "ENVI"], case_sensitive=False), default="COG", show_default=True)
+@click.option(
+    "--driver",
+    type=click.Choice(["COG", "GTiff", "ENVI", "Zarr"], case_sensitive=False),
+    help="Format of the result; COG, or Zarr where its name ends in .zarr.",
+)
 @click.option("--dtype", help="Stored type, such as float32 or int16; by default the HSI's own, with its scale.")
 @click.option(
     "--scale",
@@ -63,7 +67,7 @@ def command(
     preset: str | None,
     tile: int | None,
     overlap: int | None,
-    driver: str,
+    driver: str | None,
     dtype: str | None,
     scale: float | None,
     prior: Path | None,
