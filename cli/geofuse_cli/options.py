@@ -102,6 +102,37 @@ msi_average_option = click.option(
     "--msi-average", type=click.IntRange(1), default=1, show_default=True, help="Average N x N pixels of the MSI first."
 )
 
+msi_encoding_option = click.option(
+    "--msi-encoding",
+    type=click.Choice(["auto", "linear", "srgb"]),
+    default="auto",
+    show_default=True,
+    help="srgb: an 8-bit picture made for display, which is brought back to linear light; auto: if the HSI explains it better so.",
+)
+
+radiometry_option = click.option(
+    "--radiometry",
+    type=click.Choice(["auto", "off"]),
+    default="auto",
+    show_default=True,
+    help="Take out gain and offset of the MSI's bands against what the HSI shows of them, where the images ask for it.",
+)
+
+mask_option = click.option(
+    "--mask",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Raster that is not 0 where the MSI must not be used (clouds, say); the HSI alone fills those pixels.",
+)
+
+change_option = click.option(
+    "--change",
+    type=click.Choice(["auto", "off"]),
+    default="off",
+    show_default=True,
+    help="auto: trust the MSI less where the images contradict each other (change, clouds, shadows).",
+)
+
 seed_option = click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the random numbers; same seed, same bytes."
 )
@@ -147,6 +178,10 @@ def pair_options(*, without: tuple[str, ...] = (), coregister: str = "auto", **i
         "srf_bands": srf_bands_option,
         "wavelengths": wavelengths_option,
         "msi_average": msi_average_option,
+        "msi_encoding": msi_encoding_option,
+        "radiometry": radiometry_option,
+        "mask": mask_option,
+        "change": change_option,
         "allow_remote": allow_remote_option,
         **instead,
     }

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--model", type=click.Choice(["auto", "shift", "affine", "smooth"]), default="auto", show_default=True, help="What is fitted."
 )
-@pair_options(without=("coregister",))
+@pair_options(without=("coregister", "radiometry", "mask", "change"))
 @json_option
 def command(
     hsi: str,

@@ -29,7 +29,7 @@ _srf_option = click.option(
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FILE.json", help="What 'run --response' reads."
 )
-@pair_options(without=("response",), srf=_srf_option, psf=psf_option("estimate"))
+@pair_options(without=("response", "radiometry", "mask", "change"), srf=_srf_option, psf=psf_option("estimate"))
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Also draw both.")
 @json_option
 def command(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.option("--reference", type=image_path, metavar="FILE", help="What FUSED should equal.")
 @click.option("--hsi", type=image_path, metavar="FILE", help="The coarse hyperspectral image FUSED was made from.")
 @click.option("--msi", type=image_path, metavar="FILE", help="The fine multispectral image FUSED was made from.")
-@pair_options(coregister="recorded")
+@pair_options(without=("mask", "change"), coregister="recorded")
 @click.option(
     "--ratio",
     type=click.FloatRange(0.0, min_open=True),

@@ -51,6 +51,9 @@ if TYPE_CHECKING:
     "--weights", type=click.Path(path_type=Path), metavar="FILE.safetensors", help="Trained networks, made by 'geofuse train'."
 )
 @click.option("--save-prior", type=click.Path(path_type=Path), metavar="FILE.safetensors", help="Keep the learnt networks.")
+@click.option(
+    "--write-weights", type=click.Path(path_type=Path), metavar="FILE.tif", help="Write how far the MSI is trusted, 0 to 1."
+)
 @click.option("--report", "page", type=click.Path(path_type=Path), metavar="FILE.html", help="Also write a page that shows it.")
 @click.option("--memory", type=ByteSize(), metavar="SIZE", help="Memory the process may take, such as 4GiB; tiles follow from it.")
 @click.option("--resume", is_flag=True, help="Go on from what an earlier run of the same job has finished, if there is any.")
@@ -74,6 +77,7 @@ def command(
     adapt: float | None,
     weights: Path | None,
     save_prior: Path | None,
+    write_weights: Path | None,
     page: Path | None,
     memory: int | None,
     resume: bool,
@@ -108,6 +112,7 @@ def command(
             settings=settings,
             output_options=OutputOptions(driver, dtype, scale),
             save_prior=save_prior,
+            write_weights=write_weights,
             execution=ExecutionOptions(memory, resume, keep_going),
             report=reporter.report,
         )
