@@ -28,6 +28,7 @@ _OUTLIER = 3.0  # expected deviations beyond which the weight falls
 _TOLERANCE = 0.05  # of a band's spread: misfit that is never called a change
 _CLASSES = 8
 _STRIP = 128  # coarse rows that are looked at together
+_WHOLE = 1e-3  # of the PSF's weight: where more of it falls on no data or beyond the border nothing is said of change
 _WORTH_SAYING = 0.001
 _WRITE_ROWS = 512
 
@@ -132,7 +133,7 @@ def _compare(pair: xr.Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         inner = slice(row - top, end - top)
         for b, band in enumerate(fine):
             found = _blur(np.where(valid, band, 0.0), psf, ratio)
-            blurred[b, row:end] = np.where(share > 0.5, found / np.maximum(share, 1e-6), np.nan)[inner]
+            blurred[b, row:end] = np.where(np.abs(share - 1) < _WHOLE, found, np.nan)[inner]
         spectra = np.asarray(pair["hsi"].data[:, row:end], np.float64)
         seen[:, row:end] = np.einsum("ck,khw->chw", response, spectra)
     spread = 1.4826 * np.nanmedian(np.abs(seen - np.nanmedian(seen, axis=(1, 2), keepdims=True)), axis=(1, 2))
