@@ -204,7 +204,7 @@ def _scene(
 ) -> Scene:
     """Settle one scene."""
     place, values = row.place, row.values
-    output = roots.output(place, name)
+    output = roots.output(place, values.get("out", name))
     images, inputs = [], []
     for image in ("hsi", "msi"):
         text = values[image]

@@ -48,7 +48,8 @@ def run_batch(
     jobs
         How many scenes at once. Each gets its share of the threads, which can change the last bits of a result.
     resume
-        Keep what an earlier batch finished and still holds: same options, same inputs, outputs still there.
+        Keep what an earlier batch finished and still holds: same options, same inputs, outputs still there. A scene that was
+        stopped in the middle goes on from its finished tiles.
     report, forget
         Told of progress: of the stage ``scenes``, and of the stages of each scene that takes long.
 
@@ -67,7 +68,7 @@ def run_batch(
         plan.roots.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot make the folder {plan.roots.out}: {error.strerror}; choose another --out-dir") from None
-    work = _Work(plan, command, min(jobs, len(plan.scenes)), results_before(plan) if resume else {}, report, forget)
+    work = _Work(plan, command, min(jobs, len(plan.scenes)), results_before(plan) if resume else None, report, forget)
     try:
         work.through()
     except BaseException:
@@ -88,11 +89,12 @@ class _Work:
         plan: BatchPlan,
         command: Sequence[str],
         jobs: int,
-        before: dict[str, SceneResult],
+        before: dict[str, SceneResult] | None,
         report: Report,
         forget: Forget,
     ) -> None:
-        self.plan, self.command, self.before = plan, command, before
+        self.plan, self.command, self.resume = plan, command, before is not None
+        self.before = before = before or {}
         self.report, self.forget = report, forget
         threads = str(max(1, choose_threads().count // jobs))
         self.environment = {**os.environ, "GEOFUSE_THREADS": threads, "OMP_NUM_THREADS": threads}
@@ -182,7 +184,7 @@ class _Work:
                 self.forget(f"{scene.name}: {stage}")
 
         try:
-            return run_scene(scene, self.command, self.environment, self.processes, follow)
+            return run_scene(scene, self.command, self.environment, self.processes, follow, resume=self.resume)
         finally:
             for stage in stages:
                 self.forget(stage)

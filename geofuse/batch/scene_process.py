@@ -19,6 +19,8 @@ from geofuse.batch.plan import Scene
 PATIENCE_S = 20.0
 """How long a scene that is told to end may tidy up."""
 
+_OTHER_JOB = "cannot resume"  # how `geofuse run --resume` refuses tiles of another job, or of another number of threads
+_TILES_FAILED = 3  # exit code of `geofuse run --keep-going`
 _PROGRESS = re.compile(r"geofuse: (?P<stage>.+) (?P<done>\d+)/(?P<total>\d+), (took|about|time left)")
 _ERROR = re.compile(r"geofuse: (?:error: )?(?P<cause>.+)")
 
@@ -87,15 +89,28 @@ def _kill(running: Sequence[subprocess.Popen[str]]) -> None:
 
 
 def run_scene(
-    scene: Scene, command: Sequence[str], environment: Mapping[str, str], processes: Processes, follow: Follow
+    scene: Scene, command: Sequence[str], environment: Mapping[str, str], processes: Processes, follow: Follow, *, resume: bool
 ) -> dict[str, Any]:
     """Run a scene and return what ``geofuse run --json`` printed; its log is written beside its output.
+
+    With ``resume``, the scene goes on from the tiles that an earlier run of it left, if they are of the same job.
 
     Raises
     ------
     SceneFailed
-        If it did not come to its end.
+        If it did not come to its end, or left tiles without data.
     """
+    try:
+        return _run(scene, [*command, *scene.arguments, *(["--resume"] if resume else [])], environment, processes, follow)
+    except SceneFailed as failure:
+        if not resume or _OTHER_JOB not in str(failure):
+            raise
+    return _run(scene, [*command, *scene.arguments], environment, processes, follow)
+
+
+def _run(
+    scene: Scene, command: Sequence[str], environment: Mapping[str, str], processes: Processes, follow: Follow
+) -> dict[str, Any]:
     for path in (*scene.outputs, scene.log):
         _make_folder(path.parent)
     last: deque[str] = deque(maxlen=50)
@@ -103,17 +118,28 @@ def run_scene(
         try:
             with open(scene.log, "w", encoding="utf-8") as log:
                 log.write(f"$ geofuse {shlex.join(scene.arguments)}\n")
-                code = _converse([*command, *scene.arguments], environment, answer, processes, _Listener(log, last, follow))
+                code = _converse(command, environment, answer, processes, _Listener(log, last, follow))
                 log.write(f"exit code {code}\n")
         except OSError as error:
             raise SceneFailed(f"{error.filename or scene.log}: {error.strerror}") from None
-        if code:
-            raise SceneFailed(cause(code, last))
         answer.seek(0)
-        try:
-            return json.load(answer)
-        except ValueError:
-            raise SceneFailed("ended without its summary") from None
+        text = answer.read()
+    if code and not (code == _TILES_FAILED and text):
+        raise SceneFailed(cause(code, last))
+    try:
+        summary = json.loads(text)
+    except ValueError:
+        raise SceneFailed("ended without its summary") from None
+    if code:
+        raise SceneFailed(_failed_tiles(summary.get("failed_tiles", {})))
+    return summary
+
+
+def _failed_tiles(failed: Mapping[str, str]) -> str:
+    """Say which tiles ``--keep-going`` left as no data."""
+    first = next(iter(failed.items()), ("unknown", "no cause given"))
+    more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
+    return f"tile {first[0]} is left as no data: {first[1]}{more}"
 
 
 class _Listener:

@@ -29,6 +29,13 @@ print("geofuse: fusing tiles 3/4, about 2 s left", file=sys.stderr, flush=True)
 if "slow" in text:
     open(options["output"] + ".began", "w").close()
     time.sleep(60)
+if "begun" in text and "--resume" in sys.argv:
+    if "other" in text:
+        sys.exit("geofuse: error: cannot resume " + hsi + ": it was another; start anew without --resume")
+    text += " resumed"
+if "tiles" in text:
+    print(json.dumps({"failed_tiles": {"7": "no memory", "9": "no memory"}}))
+    sys.exit(3)
 if "corrupt" in text:
     sys.exit("geofuse: error: " + hsi + " is corrupt")
 if "killed" in text:

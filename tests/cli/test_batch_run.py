@@ -90,6 +90,20 @@ def test_scenes_whose_prior_is_not_learnt_say_so_and_are_redone_with_it(plan, st
     assert set(tools.states(mended).values()) == {"done"}
 
 
+def test_resume_lets_a_scene_go_on_from_its_tiles_and_begins_anew_where_they_are_of_another_job(plan, stand_in, tmp_path):
+    scenes = plan({"a": "begun", "b": "begun by other", "c": "C"})
+    run_batch(scenes, stand_in, resume=True)
+    assert [(tmp_path / "out" / f"{name}.tif").read_text() for name in "abc"] == ["begun resumed", "begun by other", "C"]
+    run_batch(scenes, stand_in)
+    assert (tmp_path / "out" / "a.tif").read_text() == "begun"
+
+
+def test_a_scene_with_tiles_left_as_no_data_has_failed_and_names_them(plan, stand_in, tools):
+    summary = run_batch(plan({"a": "tiles"}, more={"a": {"keep-going": "yes"}}), stand_in)
+    assert tools.states(summary) == {"a": "failed"}
+    assert summary.scenes[0].cause == "tile 7 is left as no data: no memory, and 1 more"
+
+
 @pytest.mark.parametrize(("jobs", "share"), [(1, 1), (2, 2), (100, 2)])
 def test_jobs_share_the_threads(plan, stand_in, jobs, share):
     summary = run_batch(plan({"a": "A", "b": "B"}), stand_in, jobs=jobs)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from geofuse.batch import BatchPlan, OptionForm
 
 _START = [sys.executable, "-c", "from geofuse_cli.main import main; main()"]
-_OWN = {"output", "as_json", "verbose", "debug", "help"}  # options of 'run' that a batch gives itself
-_WRITTEN = {"save_prior", "page"}  # options of 'run' that name a file to write
+_OWN = {"output", "as_json", "resume", "verbose", "debug", "help"}  # options of 'run' that a batch gives itself
+WRITTEN = {"save_prior", "page", "write_weights"}  # options of 'run' that name a file to write
 _NAMES_OR_FILES = {"srf", "psf", "srf_bands"}  # options of 'run' that take a name or a file
 
 
@@ -117,7 +117,7 @@ def option_forms() -> dict[str, OptionForm]:
             continue
         flag = next(name for name in option.opts if name.startswith("--"))
         kind = "input" if isinstance(option.type, click.Path) else "value"
-        kind = "output" if option.name in _WRITTEN else "name" if option.name in _NAMES_OR_FILES else kind
+        kind = "output" if option.name in WRITTEN else "name" if option.name in _NAMES_OR_FILES else kind
         forms[flag.removeprefix("--")] = OptionForm(flag, option.is_flag, kind)
     return forms
 
