@@ -123,11 +123,15 @@ def encode(values: np.ndarray, spec: OutputSpec) -> np.ndarray:
     stored = np.empty(values.shape, spec.dtype)
     for source, target in zip(values, stored, strict=True):
         missing = ~np.isfinite(source)
-        if spec.nodata_value is None and missing.any():
+        has_missing = bool(missing.any())
+        if spec.nodata_value is None and has_missing:
             raise OutputError(f"the image has pixels without data, which {spec.dtype} cannot say; declare a no-data value")
-        encoded = np.where(missing, 0.0, source.astype(np.float64))
+        encoded = source.astype(np.float64)
+        if has_missing:
+            encoded[missing] = 0.0
         if (spec.scale, spec.offset) != (1.0, 0.0):
-            encoded = (encoded - spec.offset) / spec.scale
+            encoded -= spec.offset
+            encoded /= spec.scale
         if spec.is_integer:
             target[:] = _integers(encoded, spec)
         else:
@@ -135,7 +139,7 @@ def encode(values: np.ndarray, spec: OutputSpec) -> np.ndarray:
             if not np.isnan(spec.nodata_value):
                 mark = target.dtype.type(spec.nodata_value)
                 target[target == mark] = np.nextafter(mark, target.dtype.type(0 if mark else 1))
-        if spec.nodata_value is not None:
+        if has_missing:
             target[missing] = spec.nodata_value
     return stored
 
@@ -143,10 +147,11 @@ def encode(values: np.ndarray, spec: OutputSpec) -> np.ndarray:
 def _integers(encoded: np.ndarray, spec: OutputSpec) -> np.ndarray:
     """Round to integers of the stored type, clipped to its range, none of them the no-data value."""
     limits = np.iinfo(spec.dtype)
-    rounded = np.clip(np.rint(encoded), limits.min, limits.max)
-    if spec.nodata is not None:
+    rounded = np.rint(encoded)
+    np.clip(rounded, limits.min, limits.max, out=rounded)
+    if spec.nodata is not None and (same := rounded == spec.nodata).any():
         up = encoded >= spec.nodata if limits.min < spec.nodata < limits.max else np.full(encoded.shape, spec.nodata == limits.min)
-        rounded = np.where(rounded == spec.nodata, np.where(up, rounded + 1, rounded - 1), rounded)
+        rounded = np.where(same, np.where(up, rounded + 1, rounded - 1), rounded)
     return rounded.astype(spec.dtype)
 
 
