@@ -118,6 +118,7 @@ class PairFusion:
     spectralift = _method_call("spectralift")
     ddpmfus = _method_call("ddpmfus")
     ssdiff = _method_call("ssdiff")
+    mossfuse = _method_call("mossfuse")
 
 
 @xr.register_dataarray_accessor("fusion")
@@ -137,6 +138,11 @@ class SceneFusion:
         msi_bands: Any = None,
         min_coverage: float = 0.9,
         psf: Any = "auto",
+        wavelengths: Any = None,
+        coregister: Any = "off",
+        response: Any = None,
+        srf_bands: Any = None,
+        msi_average: int = 1,
         preset: str | None = None,
         **options: Any,
     ) -> xr.DataArray:
@@ -148,8 +154,10 @@ class SceneFusion:
             The fine multispectral scene.
         method, preset, **options
             As in :meth:`PairFusion.fuse`.
-        srf, msi_bands, min_coverage, psf
+        srf, msi_bands, min_coverage, psf, wavelengths, coregister, response, srf_bands
             As in :func:`geofuse.align.make_pair`.
+        msi_average
+            N replaces N x N pixels of the MSI by their mean first.
 
         Raises
         ------
@@ -157,8 +165,20 @@ class SceneFusion:
             If the two scenes cannot be fused; the message says what to do.
         """
         from geofuse.align import make_pair
+        from geofuse.io.averaging import average
 
-        pair = make_pair(self._hsi, msi, srf=srf, msi_bands=msi_bands, min_coverage=min_coverage, psf=psf)
+        pair = make_pair(
+            self._hsi,
+            average(msi, msi_average),
+            srf=srf,
+            msi_bands=msi_bands,
+            min_coverage=min_coverage,
+            psf=psf,
+            wavelengths=wavelengths,
+            coregister=coregister,
+            response=response,
+            srf_bands=srf_bands,
+        )
         return pair.fusion.fuse(method, preset=preset, **options)
 
     argsdiff = _scene_method_call("argsdiff")
@@ -174,3 +194,4 @@ class SceneFusion:
     spectralift = _scene_method_call("spectralift")
     ddpmfus = _scene_method_call("ddpmfus")
     ssdiff = _scene_method_call("ssdiff")
+    mossfuse = _scene_method_call("mossfuse")

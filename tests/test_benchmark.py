@@ -14,11 +14,11 @@ import pytest
 from affine import Affine
 
 from geofuse.benchmark import BenchmarkPlan, BenchmarkResult, MethodChoice, PairSource, SceneSource, run_benchmark, runs
-from geofuse.journal import Journal
 from geofuse.benchmark.tables import count, markdown, short, text
 from geofuse.errors import MissingFileError, OutputError, UnknownNameError, UsageError
 from geofuse.evaluate import evaluate, evaluate_without_reference
 from geofuse.io import write_scene
+from geofuse.journal import Journal
 from geofuse.pipeline import FusionSettings, OutputOptions, PairOptions
 from geofuse.pipeline import run as run_pipeline
 from geofuse.scene import BandMetadata, make_scene

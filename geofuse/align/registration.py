@@ -103,7 +103,7 @@ class Registration:
                 raise ValueError("a number is not finite")
             _ = found.note, found.matrix()
         except (ValueError, TypeError, AttributeError, IndexError) as err:
-            raise InputError(f"cannot read what was recorded of the co-registration: {err}; give --coregister auto") from None
+            raise InputError(f"cannot read what the tag GEOFUSE_COREGISTRATION says: {err}; fuse the images again") from None
         return found
 
     def matrix(self) -> Affine:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from geofuse import __version__
 from geofuse.errors import MissingFileError, UsageError
 from geofuse.methods import METHODS
+from geofuse.pipeline import PairOptions
 from geofuse.registry import simplify, unknown_name
 from geofuse.result import file_hash
 
@@ -128,6 +129,8 @@ class BenchmarkPlan:
         How many seeds; seed k = 0, 1, ... is that of the noise and of the method.
     msi_bands
         Names of the response's bands to make or use; None for all reflective ones, or what the MSI's file says.
+    pair
+        How the images of a :class:`PairSource` are brought together; its ``srf`` and ``msi_bands`` are those above.
     device
         Where the methods compute.
 
@@ -147,6 +150,7 @@ class BenchmarkPlan:
     psf: str = "bicubic"
     msi_bands: tuple[str, ...] | None = None
     device: str = "auto"
+    pair: PairOptions = PairOptions(coregister="auto")
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
@@ -177,6 +181,8 @@ class BenchmarkPlan:
         if isinstance(case.source, SceneSource):
             noise = None if case.snr_db == math.inf else case.snr_db
             shared |= {"ratio": self.ratio, "snr_db": noise, "psf": self.psf}
+        else:
+            shared["pair"] = {name: _content(value) for name, value in self.pair_options.items()}
         return [Job(case, method, {**shared, "method": method.name, "preset": method.preset}) for method in self.methods]
 
     @cached_property
@@ -186,7 +192,18 @@ class BenchmarkPlan:
             source: {
                 "kind": type(source).__name__,
                 "files": [file_hash(path) for path in source.files],
-                "srf": file_hash(source.srf) if source.srf and Path(source.srf).is_file() else source.srf,
+                "srf": _content(source.srf),
             }
             for source in self.sources
         }
+
+    @cached_property
+    def pair_options(self) -> dict[str, Any]:
+        """The fields of ``pair`` but for response and bands, as plain types."""
+        values = {f.name: getattr(self.pair, f.name) for f in fields(self.pair) if f.name not in ("srf", "msi_bands")}
+        return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+
+
+def _content(value: Any) -> Any:
+    """Return the hash of a file that a text names, anything else as it is."""
+    return file_hash(value) if isinstance(value, str) and value and Path(value).is_file() else value

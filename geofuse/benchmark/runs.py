@@ -15,11 +15,12 @@ from typing import Any
 
 from geofuse import __version__
 from geofuse.benchmark.files import write_results
-from geofuse.journal import Journal
 from geofuse.benchmark.plan import BenchmarkPlan, Case, Job, PairSource, SceneSource
 from geofuse.benchmark.results import BenchmarkResult
 from geofuse.errors import OutputError
+from geofuse.journal import Journal
 from geofuse.methods.base import Report, silent
+from geofuse.registry import simplify
 from geofuse.simulate import load_bands
 
 _LOG = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ def run_benchmark(plan: BenchmarkPlan, folder: str | Path, report: Report = sile
         If a response or the folder cannot be used. A run that fails raises nothing: its row says why.
     """
     for source in plan.sources:
-        if source.srf is not None:
+        if source.srf is not None and not (isinstance(source, PairSource) and simplify(source.srf) == "estimate"):
             load_bands(source.srf, plan.msi_bands if isinstance(source, SceneSource) else None)
     folder = Path(folder)
     try:
@@ -78,9 +79,9 @@ class _Inputs:
     def __init__(self, plan: BenchmarkPlan, case: Case, folder: Path, report: Report) -> None:
         self.error, source = "", case.source
         self.shared: dict[str, Any] = {"msi_bands": list(plan.msi_bands) if plan.msi_bands else None, "srf": source.srf}
-        self.shared |= {"seed": case.seed, "device": plan.device}
+        self.shared |= {"seed": case.seed, "device": plan.device, "pair": {}}
         if isinstance(source, PairSource):
-            self.shared |= {"hsi": str(source.hsi), "msi": str(source.msi), "reference": None}
+            self.shared |= {"hsi": str(source.hsi), "msi": str(source.msi), "reference": None, "pair": plan.pair_options}
             return
         self.shared |= {name: str(folder / f"{name}.tif") for name in ("hsi", "msi", "reference")}
         noise = None if case.snr_db == math.inf else case.snr_db

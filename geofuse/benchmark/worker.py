@@ -54,12 +54,12 @@ def fuse_and_score(job: dict[str, Any], answer: Answer, report: Report) -> None:
     from geofuse.evaluate import evaluate_against_pair, evaluate_scenes
     from geofuse.io import open_scene
     from geofuse.methods.device import peak_device_memory_bytes
-    from geofuse.pipeline import Fusion, FusionSettings, Stopwatch, open_pair
+    from geofuse.pipeline import Fusion, FusionSettings, PairOptions, Stopwatch
 
     clock = Stopwatch()
     settings = FusionSettings(job["method"], job["preset"], seed=job["seed"], device=_start(job))
     clock.lap("starting")
-    pair = open_pair(job["hsi"], job["msi"], srf=job["srf"], msi_bands=job["msi_bands"])
+    pair = PairOptions(job["srf"], job["msi_bands"], **job["pair"]).open(job["hsi"], job["msi"])
     fusion = Fusion(pair, settings)
     clock.lap("reading")
     fusion.fit(report)

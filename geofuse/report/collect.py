@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geofuse.align import Registration
 from geofuse.errors import InputError
 from geofuse.evaluate import evaluate_scenes
 from geofuse.methods.base import Report, silent
@@ -59,6 +60,8 @@ def gather_content(
     limits = limits or ReportLimits()
     given = {"hsi": hsi, "msi": msi, "fused": fused, "reference": reference}
     scenes = {name: _open(scene) for name, scene in given.items() if scene is not None}
+    if "hsi" in scenes:
+        scenes["hsi"] = _where_it_lies(scenes["hsi"], scenes["fused"])
     grid, bands = Grid.of(scenes["fused"]), band_metadata(scenes["fused"])
     rows, cols = _sample_grid(grid, scenes, limits)
     samples = {}
@@ -103,6 +106,15 @@ def _open(scene: SceneLike) -> xr.DataArray:
     from geofuse.io import open_scene
 
     return open_scene(scene) if isinstance(scene, str | os.PathLike) else scene
+
+
+def _where_it_lies(hsi: xr.DataArray, fused: xr.DataArray) -> xr.DataArray:
+    """Lay the HSI where the fused scene records that it truly lies (but for the bend of a smooth field)."""
+    from affine import Affine
+
+    recorded = fused.attrs.get("provenance", {}).get("GEOFUSE_COREGISTRATION")
+    moved = Registration.from_tag(recorded).crs_map if recorded else None
+    return hsi if moved is None else hsi.rio.write_transform(Affine(*moved) @ hsi.rio.transform())
 
 
 def _name(scene: xr.DataArray, otherwise: str) -> str:

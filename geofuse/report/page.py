@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from geofuse.align import Registration
 from geofuse.errors import OutputError
 from geofuse.evaluate.tables import MEANINGS, UNITS
 from geofuse.methods.base import Report, silent
@@ -185,6 +186,9 @@ def _provenance(content: ReportContent) -> list[tuple[str, str]]:
     """Return (label, text) of where everything comes from: the files shown, then what the fused file records, in a fixed order."""
     rows = [(f"{layer.name} file", content.sources[layer.id]) for layer in content.layers]
     tags = dict(content.provenance)
+    tags.pop("GEOFUSE_RESPONSES", None)  # numbers, for programs
+    if "GEOFUSE_COREGISTRATION" in tags:
+        tags["GEOFUSE_COREGISTRATION"] = Registration.from_tag(tags["GEOFUSE_COREGISTRATION"]).note.partition(": ")[2]
     known = [(label, tags.pop(key)) for key, label in TAGS.items() if key in tags]
     return rows + known + sorted(tags.items())
 
@@ -201,6 +205,7 @@ TAGS = {
     "GEOFUSE_SRF_SOURCE": "Response from",
     "GEOFUSE_HSI_PSF": "Point spread",
     "GEOFUSE_HSI_PSF_SOURCE": "Point spread from",
+    "GEOFUSE_COREGISTRATION": "Co-registration",
     "GEOFUSE_HSI": "Made from HSI",
     "GEOFUSE_MSI": "Made from MSI",
     "GEOFUSE_VERSION": "Made by geofuse",

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from geofuse_cli.options import NameList, device_option, json_option, msi_bands_option, psf_option
+from geofuse_cli.options import NameList, device_option, json_option, pair_options
+
+if TYPE_CHECKING:
+    from geofuse.pipeline import PairOptions
+
+_srf_option = click.option(
+    "--srf",
+    metavar="NAME|FILE.csv",
+    help="Sensor of the multispectral image, unless SCENE@SRF names another; for a pair also 'estimate'.",
+)
+_psf_option = click.option(
+    "--psf",
+    metavar="KIND",
+    help="How a coarse pixel weighs the fine ones: gaussian[:FWHM in coarse pixels], bicubic, box, or a kernel file; by default "
+    "bicubic for a SCENE, and auto as for 'geofuse run' for a --pair.",
+)
 
 
 class NumberList(NameList):
@@ -30,15 +47,13 @@ class NumberList(NameList):
 @click.option(
     "--methods", type=NameList(), required=True, metavar="A,B:PRESET,...", help="Methods to compare, as for 'run --method'."
 )
-@click.option("--srf", metavar="NAME|FILE.csv", help="Sensor of the multispectral image, unless SCENE@SRF names another.")
 @click.option("--ratio", type=click.IntRange(2, 40), default=4, show_default=True, help="Fine pixels a coarse pixel, along a side.")
 @click.option(
     "--snr", type=NumberList(), default="35", show_default=True, metavar="DB,...", help="SNR of the simulated images in dB."
 )
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="How many seeds, of the noise and the method.")
 @click.option("--report", "pages", is_flag=True, help="Write a page for the first seed of every method on every scene as well.")
-@psf_option("bicubic")
-@msi_bands_option
+@pair_options(srf=_srf_option, psf=_psf_option)
 @device_option
 @json_option
 @click.option(
@@ -57,13 +72,11 @@ def command(
     scenes: tuple[str, ...],
     pairs: tuple[tuple[str, str], ...],
     methods: tuple[str, ...],
-    srf: str | None,
+    pair: PairOptions,
     ratio: int,
     snr: tuple[float, ...],
     seeds: int,
     pages: bool,
-    psf: str,
-    msi_bands: tuple[str, ...] | None,
     device: str,
     as_json: bool,
     folder: Path,
@@ -71,7 +84,8 @@ def command(
     """Compare methods on the same inputs: scores, seconds, memory.
 
     From each SCENE a pair is simulated by Wald's protocol, as 'geofuse simulate' does, every method fuses it in a process of its
-    own, and the result is measured against SCENE. A --pair is measured without a reference.
+    own, and the result is measured against SCENE. A --pair is brought together as by 'geofuse run', with the options of that, and
+    measured without a reference.
 
     Prints one table a scene: means over the seeds and their spread, seconds to learn and to fuse, peak memory, parameters of
     networks. DIR gets results.csv, results.json and results.md, and results.jsonl, from which a benchmark that was stopped
@@ -86,14 +100,15 @@ def command(
     sources: list[SceneSource | PairSource] = []
     for scene in scenes:
         path, own = split_srf(scene)
-        if own is None and srf is None:
+        if own is None and pair.srf is None:
             raise click.UsageError(f"no --srf for {path}: the sensor whose bands the multispectral image gets")
-        sources.append(SceneSource(path, own or srf or ""))
+        sources.append(SceneSource(path, own or pair.srf or ""))
     for hsi, msi in pairs:
         path, own = split_srf(msi)
-        sources.append(PairSource(Path(hsi), path, own or srf))
+        sources.append(PairSource(Path(hsi), path, own or pair.srf))
     choices = tuple(MethodChoice.parse(method) for method in methods)
-    plan = BenchmarkPlan(tuple(sources), choices, ratio, snr, seeds, psf, msi_bands, device)
+    real = replace(pair, psf=pair.psf or "auto")
+    plan = BenchmarkPlan(tuple(sources), choices, ratio, snr, seeds, pair.psf or "bicubic", pair.msi_bands, device, real)
     with Reporter() as reporter:
         result = run_benchmark(plan, folder, reporter.report, pages=pages)
     click.echo(json.dumps(result.to_json()) if as_json else f"{text(result)}\n\nresults: {folder}/results.csv, .json, .md")
