@@ -128,9 +128,9 @@ mask_option = click.option(
 change_option = click.option(
     "--change",
     type=click.Choice(["auto", "off"]),
-    default="off",
+    default="auto",
     show_default=True,
-    help="auto: trust the MSI less where the images contradict each other (change, clouds, shadows).",
+    help="Trust the MSI less where the images contradict each other (change, clouds, shadows).",
 )
 
 seed_option = click.option(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geofuse.align.blind_psf import GaussianShape, Patches, PsfFit, PsfProblem, fit_psf, window_size
+from geofuse.align.blind_psf import GaussianShape, Patches, PsfFit, PsfProblem, fit_psf, freest_kernel, window_size
 from geofuse.align.blind_rows import RowFit, fit_row, without_noise
 from geofuse.align.pan import _blocks, _blur, _fine
 from geofuse.errors import InputError
@@ -24,11 +24,13 @@ if TYPE_CHECKING:
 _LEAST_SHARE = 0.95  # of the PSF's weight that must fall on data
 _LEAST_PIXELS = 30
 _MOST_PIXELS = 20_000
-_MOST_VALUES = 2**24  # of the patches around coarse pixels
+_MOST_VALUES = 2**22  # of the patches around coarse pixels
 _WORK_RATIO = (3, 8)  # fine pixels are averaged until a coarse pixel holds this many of them along each axis, where that divides
 _SIDE = 3  # blocks along each axis for standard errors and cross-validation
 _OUTLIER = 3.0  # typical residuals beyond which a pixel loses weight
 _ROUNDS = 3
+_MOST_ROUNDS = 12
+_SETTLED = 0.004  # mean change of the weights
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,13 @@ def estimate_psf(hsi: Any, msi: Any, ratio: int, response: np.ndarray | None = N
     patches, spectra, block = _gather(hsi, msi, ratio)
     spectra = without_noise(spectra)
     weight = np.ones(len(block))
-    for _ in range(_ROUNDS):
+    for _ in range(_MOST_ROUNDS):
         problem = PsfProblem(patches, spectra, response, weight)
-        fit = fit_psf(problem, block, shift=shift)
-        weight = weight_of(problem.residual(fit.psf_kernel(patches.ratio)) / np.maximum(problem.root, 1e-6))
+        residual = problem.residual(freest_kernel(problem, shift=shift)) / np.maximum(problem.root, 1e-6)
+        before, weight = weight, weight_of(residual)
+        if np.abs(weight - before).mean() < _SETTLED:
+            break
+    fit = fit_psf(PsfProblem(patches, spectra, response, weight), block, shift=shift)
     fit = fit.widened((1 / patches.ratio**2 - 1 / ratio**2) / 12)
     return BlindPsf(fit.psf(ratio), fit, len(block))
 

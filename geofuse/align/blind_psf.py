@@ -230,6 +230,12 @@ def fit_psf(problem: PsfProblem, block: np.ndarray, *, shift: bool = True) -> Ps
     return PsfFit(name, shape, deviation, float(np.sqrt(loss / len(problem.patches.values))))
 
 
+def freest_kernel(problem: PsfProblem, *, shift: bool = True) -> np.ndarray:
+    """Fit the Gaussian with all parameters and return its kernel on the problem's window, for the weights of pixels."""
+    form = _FORMS[-1] if shift else _FORMS[2]
+    return _shape_of(_fit_form(problem, form)[0], form).kernel(problem.patches.ratio, problem.size)
+
+
 def _deviation(problem: PsfProblem, values: np.ndarray, form: Sequence[str], block: np.ndarray) -> tuple[float, ...]:
     """Jackknife over blocks, each refit being one Gauss-Newton step from the whole fit, passed on to the shape."""
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 CHANGE_MODES = ("auto", "off")
 LEAST_WEIGHT = 0.05  # what is trusted less is not used at all
 _OUTLIER = 3.0  # expected deviations beyond which the weight falls
+_FEWEST = 3  # coarse pixels of 3 x 3 that have to disagree: a single bright target is none
 _TOLERANCE = 0.05  # of a band's spread: misfit that is never called a change
 _CLASSES = 8
 _STRIP = 128  # coarse rows that are looked at together
@@ -106,6 +107,8 @@ def save_weights(pair: xr.Dataset, path: str | Path) -> None:
 
 def change_weight(pair: xr.Dataset) -> np.ndarray:
     """Return the weight (h, w) float32 of the MSI over each coarse pixel, from how well the two images agree; 1 where unknown."""
+    from scipy.ndimage import rank_filter
+
     residual, gradient, spread = _compare(pair)
     size = np.zeros(residual.shape[1:])
     known = np.isfinite(residual).all(axis=0)
@@ -115,7 +118,8 @@ def change_weight(pair: xr.Dataset) -> np.ndarray:
         noise, edges = _expected(r[known], g[known])
         size[known] += r[known] ** 2 / np.maximum(noise + edges * g[known] + (_TOLERANCE * s) ** 2, 1e-30)
     deviations = np.sqrt(size / len(residual))
-    return np.where(known, np.minimum(1.0, (_OUTLIER / np.maximum(deviations, 1e-30)) ** 4), 1.0).astype(np.float32)
+    weight = np.where(known, np.minimum(1.0, (_OUTLIER / np.maximum(deviations, 1e-30)) ** 4), 1.0)
+    return np.maximum(weight, rank_filter(weight, _FEWEST - 1, size=3)).astype(np.float32)
 
 
 def _compare(pair: xr.Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
