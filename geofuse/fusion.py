@@ -19,6 +19,7 @@ from geofuse.tiling import Edges, Mosaic, Tile, TileGrid, Window
 if TYPE_CHECKING:
     import xarray as xr
 
+    from geofuse.methods.posterior import PosteriorSampler
     from geofuse.methods.prior import Sensors
 
 DEFAULT_TILE = 512  # fine pixels
@@ -49,6 +50,8 @@ class FusionSettings:
         File of networks learnt from another scene to start from, written by :meth:`Fusion.save_prior`.
     weights
         File of trained networks, written by ``geofuse train``.
+    uncertainty
+        Number of posterior samples whose standard deviation is given as well; None for none.
     """
 
     method: str = "argsdiff"
@@ -60,6 +63,7 @@ class FusionSettings:
     device: str = "auto"
     prior: str | Path | None = None
     weights: str | Path | None = None
+    uncertainty: int | None = None
 
 
 class Fusion:
@@ -72,7 +76,7 @@ class Fusion:
         ------
         UnknownNameError, UsageError
             If there is no such method, preset, option or device, or the method cannot start from a prior or use weights, or needs
-            weights and has none.
+            weights and has none, or there is no posterior to draw from.
         MissingFileError, InputError
             If the prior or the weights are no file of their kind or were learnt with other sensors.
         """
@@ -94,6 +98,12 @@ class Fusion:
         self.grid = TileGrid(pair.sizes["y"], pair.sizes["x"], ratio, tile, overlap)
         if settings.prior is not None:
             self._start_from(settings.prior)
+        self.posterior = self._posterior(settings.uncertainty)
+
+    @property
+    def n_bands(self) -> int:
+        """Number of bands of a fused tile: the HSI's, and as many standard deviations after them if there is a posterior."""
+        return self.pair.sizes["band"] * (1 if self.posterior is None else 2)
 
     def fit(self, report: Report = silent) -> None:
         """Learn what holds for the whole scene from sample windows that depend on the scene alone."""
@@ -104,6 +114,8 @@ class Fusion:
             report("reading samples", len(samples), len(windows))
         samples = [s for s in samples if s.hsi_valid.any() and s.msi_valid.any()] or samples[:1]
         self.method.fit(self.model, samples, report)
+        if self.posterior is not None:
+            self.posterior.fit(self.model, samples)
 
     def require_prior(self) -> None:
         """Raise ``UsageError`` if this method and preset learn nothing that could be kept for other scenes."""
@@ -153,6 +165,14 @@ class Fusion:
         require_match(path, card, name, self.model)
         self.method.adopt_weights(path, card, tensors)
 
+    def _posterior(self, count: int | None) -> PosteriorSampler | None:
+        """Make what draws posterior samples, if any are asked for and the method can give them."""
+        if count is None:
+            return None
+        from geofuse.methods.posterior import PosteriorSampler
+
+        return PosteriorSampler(self.method, count)
+
     def _sensors(self) -> Sensors:
         from geofuse.methods.prior import Sensors
 
@@ -160,15 +180,17 @@ class Fusion:
         return Sensors(self.model.wavelength_nm, self.model.response, self.pair.attrs["srf"], names)
 
     def fuse(self, tile: Tile, report: Report = silent) -> np.ndarray:
-        """Fuse one tile: (C, H, W) float32 of ``tile.outer``, NaN where MSI or HSI have no data."""
+        """Fuse one tile: (bands, H, W) float32 of ``tile.outer``, :attr:`n_bands` bands, NaN where MSI or HSI have no data."""
         return self.fuse_data(self.read(tile.outer, tile.edges), report)
 
     def fuse_data(self, data: TileData, report: Report = silent) -> np.ndarray:
         """Fuse a tile that :meth:`read` has read; what comes out depends on its pixels, its place and what was learnt alone."""
         valid = data.msi_covers & np.isfinite(data.hsi).any(axis=0).repeat(self.grid.ratio, 0).repeat(self.grid.ratio, 1)
         if not valid.any():
-            return np.full((self.pair.sizes["band"], *valid.shape), np.nan, np.float32)
+            return np.full((self.n_bands, *valid.shape), np.nan, np.float32)
         fused = self.method.fuse(data, report)
+        if self.posterior is not None:
+            fused = np.concatenate([fused, self.posterior.spread(data, report)])
         fused[:, ~valid] = np.nan
         return fused
 
@@ -188,7 +210,7 @@ class Fusion:
     def rows(self, report: Report = silent) -> Iterator[tuple[int, np.ndarray]]:
         """Fuse all tiles in order; iterate over finished rows (row_offset, (C, n, width)) of the output window."""
         row0, row1, col0, col1 = self.pair.attrs["output_window"]
-        mosaic = Mosaic(self.grid, self.pair.sizes["band"])
+        mosaic = Mosaic(self.grid, self.n_bands)
         inner = report if len(self.grid) == 1 else silent
         for tile in self.grid:
             mosaic.add(tile, self.fuse(tile, inner))

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 _ONE_AT_A_TIME = threading.Lock()  # a tile uses all threads by itself
 
 
-def fuse_lazily(fusion: Fusion) -> xr.DataArray:
+def fuse_lazily(fusion: Fusion) -> xr.DataArray | xr.Dataset:
     """Return the fused scene, dask-backed; nothing is computed before a value is asked for.
 
-    The values are those that :meth:`Fusion.rows` gives, up to rounding of the blend.
+    With a posterior it is a dataset of two variables, ``fused`` and ``uncertainty``. The values are those that
+    :meth:`Fusion.rows` gives, up to rounding of the blend.
     """
     import dask
     import dask.array as da
@@ -31,15 +32,15 @@ def fuse_lazily(fusion: Fusion) -> xr.DataArray:
 
     pair, grid = fusion.pair, fusion.grid
     learnt = dask.delayed(_learn, pure=False)(fusion)
-    fused = {tile.index: dask.delayed(_fuse, pure=False)(learnt, tile) for tile in grid}
-    n_bands = pair.sizes["band"]
+    done = {tile.index: dask.delayed(_fuse, pure=False)(learnt, tile) for tile in grid}
+    n_bands = fusion.n_bands
     blocks = []
     for i in range(grid.n_rows):
         row = []
         for j in range(grid.n_cols):
             tile = grid[i * grid.n_cols + j]
             near = [k for k in _neighbours(grid, i, j)]
-            task = dask.delayed(_blend, pure=False)(grid, tile, near, [fused[k] for k in near])
+            task = dask.delayed(_blend, pure=False)(grid, tile, near, [done[k] for k in near])
             row.append(da.from_delayed(task, (n_bands, tile.core.height, tile.core.width), np.float32))
         blocks.append(row)
     data = da.concatenate([da.concatenate(row, axis=2) for row in blocks], axis=1)
@@ -49,7 +50,12 @@ def fuse_lazily(fusion: Fusion) -> xr.DataArray:
     attrs = {key: value for key, value in pair.attrs.items() if key.startswith("stored_")}
     attrs["provenance"] = provenance(fusion)
     transform = Affine(*pair.attrs["output_transform"])
-    return make_scene(data[:, row0:row1, col0:col1], bands, transform, pair.rio.crs, attrs).rename("fused")
+    fused = make_scene(data[: len(bands), row0:row1, col0:col1], bands, transform, pair.rio.crs, attrs).rename("fused")
+    if fusion.posterior is None:
+        return fused
+    attrs = {"provenance": provenance(fusion), "long_name": "standard deviation of the fused values"}
+    spread = make_scene(data[len(bands) :, row0:row1, col0:col1], bands, transform, pair.rio.crs, attrs)
+    return fused.to_dataset().assign(uncertainty=spread)
 
 
 def _learn(fusion: Fusion) -> Fusion:
