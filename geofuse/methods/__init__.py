@@ -19,6 +19,7 @@ METHODS = Registry(
         "spectralift": "geofuse.methods.spectralift:SpectraLift",
         "ddpmfus": "geofuse.methods.ddpmfus:DdpmFus",
         "ssdiff": "geofuse.methods.ssdiff:SsDiff",
+        "mossfuse": "geofuse.methods.mossfuse:MossFuse",
     },
 )
 

@@ -112,7 +112,7 @@ def _read(path: Path, kind: FileKind) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{kind.noun} {path} cannot be read: {error.strerror}; check its permissions") from None
-    # A safetensors file starts with the length of its header, whose first byte may well be that of a pickle, and then the header, {...
+    # A safetensors file starts with its header's length, whose first byte may well be that of a pickle, and goes on with "{".
     if data[8:9] != b"{" and (data[:1] == b"\x80" or data[:4] == b"PK\x03\x04"):
         raise InputError(
             f"{kind.noun} {path} is a pickle or a PyTorch archive, which is never opened because it can run code; expected a "

@@ -39,6 +39,7 @@ class TrainedMethod:
     grid: ClassVar[int]  # fine pixels of the coarsest grid that the network looks at
     needs_reference: ClassVar[bool] = True
     needs_weights: ClassVar[bool] = True
+    starts_from_noise: ClassVar[bool] = True  # False: :meth:`sample` gets noise of no channels
 
     def __init__(self, options: Any = None) -> None:
         """Take the options; nothing is computed before :meth:`fit`."""

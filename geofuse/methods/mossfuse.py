@@ -1,0 +1,214 @@
+"""MossFuse: unsupervised fusion by decoupling what two images share from what each has alone (Du et al. 2025).
+
+The network (:mod:`geofuse.methods.mossfuse_network`) learns from the two images, eq. (8)-(14): that its fused image, degraded,
+gives them back; that the inputs can be restored from the decoupled features; and that shared features agree while others differ.
+With ``--weights`` it comes trained from other pairs; without, it is trained on the pair at hand.
+
+On the pair at hand the degradations are the scene's own response and PSF, unless the option ``blind`` has them learnt as in the
+paper. ``geofuse train`` always learns them. Departures are named in the modules of the network and its layers. The preset ``fast``
+takes a fraction of the paper's steps on smaller patches.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from geofuse.degradation.spatial import SpatialOperator
+from geofuse.diffusion.random_streams import stream
+from geofuse.errors import UsageError
+from geofuse.methods.base import Report, SceneModel, TileData
+from geofuse.methods.device import use_threads
+from geofuse.methods.mossfuse_layers import collecting
+from geofuse.methods.mossfuse_network import WIDTH, Degradation, LossWeights, MossFuseNetwork, losses
+from geofuse.methods.trainable import Plan, TrainingDefaults
+from geofuse.methods.trained_method import TrainedMethod
+from geofuse.methods.weights import Card
+from geofuse.training import PatchSampler, TrainingOptions, TrainingScene, train
+
+_WEIGHTS, _BATCHES, _WINDOWS = range(40, 43)  # purposes of random streams
+_LEAST_RATE = 1e-3  # of the learning rate, at the end
+_SCENE_WINDOWS = 8  # patches that what is scene-wide is computed from
+
+
+@dataclass(frozen=True)
+class MossFuseOptions:
+    """Options of MossFuse; the defaults are the paper's.
+
+    Attributes
+    ----------
+    steps, batch, patch
+        Of learning from the pair at hand: optimiser steps, patches in each, their side in fine pixels.
+    learning_rate
+        At the start; it falls along a cosine to a thousandth.
+    width
+        Channels of the features, a multiple of 4; shapes the network.
+    blind
+        Learn PSF and SRF from the pair at hand too.
+    clustering, constraint, degradation
+        Weights of eq. (14).
+    attract, repel, coarse_msi
+        Whether the parts of eq. (8) and eq. (10) take part (Table 3's ablations).
+    """
+
+    steps: int = 6000
+    batch: int = 1
+    patch: int = 128
+    learning_rate: float = 1e-3
+    width: int = WIDTH
+    blind: bool = False
+    clustering: float = 0.1
+    constraint: float = 1.0
+    degradation: float = 1.0
+    attract: bool = True
+    repel: bool = True
+    coarse_msi: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse a width that cannot be split into heads.
+
+        Raises
+        ------
+        UsageError
+            If the width is not a multiple of 4.
+        """
+        if self.width % 4 or self.width < 4:
+            raise UsageError(f"width must be a multiple of 4, found {self.width}")
+
+    @property
+    def loss_weights(self) -> LossWeights:
+        """The weights of the losses."""
+        return LossWeights(self.clustering, self.constraint, self.degradation, self.attract, self.repel, self.coarse_msi)
+
+
+class MossFuseModel(nn.Module):
+    """The network and, beside it, the degradation that it may learn."""
+
+    def __init__(self, bands: int, msi_bands: int, ratio: int, width: int) -> None:
+        """Build both."""
+        super().__init__()
+        self.network, self.degradation = MossFuseNetwork(bands, msi_bands, ratio, width), Degradation(bands, msi_bands, ratio)
+
+
+@dataclass(frozen=True)
+class KnownDegradation:
+    """The scene's own PSF, and its response in the images' scales (c, C)."""
+
+    model: SceneModel
+    response: Tensor
+
+    def blur(self, fine: Tensor) -> Tensor:
+        """Apply H: (B, n, H, W) to (B, n, h, w)."""
+        return SpatialOperator(self.model.psf, self.model.ratio, *fine.shape[2:]).forward(fine)
+
+    def respond(self, spectra: Tensor) -> Tensor:
+        """Apply R along the bands: (B, C, ...) to (B, c, ...)."""
+        return torch.einsum("ck,bkhw->bchw", self.response, spectra)
+
+
+class MossFuseRecipe:
+    """One step of training; ``known`` None has the degradation learnt."""
+
+    def __init__(self, options: MossFuseOptions, plan: Plan, known: KnownDegradation | None = None) -> None:
+        """Take options and plan, and how far from a patch's border a blur is not known."""
+        self.options, self.plan, self.known = options, plan, known
+        ratio = plan.sampler.ratio
+        reach = 2 * ratio if known is None else SpatialOperator(known.model.psf, ratio, 8 * ratio, 8 * ratio).reach
+        self.margin = min(-(-reach // ratio), (plan.sampler.side - 1) // 2)
+
+    def loss(self, network: nn.Module, generator: torch.Generator) -> Tensor:
+        """Draw a batch and return the total loss, eq. (14)."""
+        batch = self.plan.sampler.sample(self.plan.batch, generator)
+        hsi, msi = batch.hsi.to(self.plan.device), batch.msi.to(self.plan.device)
+        how, weights = self.known or network.degradation, self.options.loss_weights
+        return losses(network.network(hsi, msi), hsi, msi, how.blur, how.respond, weights, self.margin).total(weights)
+
+    def learning_rate(self, step: int) -> float:
+        """Fall along a cosine to a thousandth."""
+        share = 0.5 * (1.0 + math.cos(math.pi * step / max(self.plan.steps, 1)))
+        return self.plan.learning_rate * (_LEAST_RATE + (1.0 - _LEAST_RATE) * share)
+
+    def frozen(self, network: nn.Module, step: int) -> Iterable[nn.Parameter]:
+        """Nothing is frozen."""
+        return ()
+
+
+class MossFuse(TrainedMethod):
+    """MossFuse; see the module's text."""
+
+    Options = MossFuseOptions
+    presets = {"fast": MossFuseOptions(steps=600, patch=64), "paper": MossFuseOptions()}
+    training = TrainingDefaults(steps=6000, batch=1, patch=128, learning_rate=1e-3)
+    grid = 1
+    needs_reference = False
+    needs_weights = False
+    starts_from_noise = False
+    network: MossFuseModel | None = None
+
+    @staticmethod
+    def default_preset(device: str) -> str:
+        """Return ``paper`` for a GPU, ``fast`` for the CPU."""
+        return "fast" if device == "cpu" else "paper"
+
+    @property
+    def halo(self) -> int:
+        """Coarse pixels beyond its core that a tile needs: what the network sees, at the smallest ratio."""
+        return -(-MossFuseNetwork.reach // 2)
+
+    def shape_options(self) -> Mapping[str, Any]:
+        """Return the options that shape the network, for the card."""
+        return {"width": self.options.width}
+
+    def make_network(self, card: Card, generator: torch.Generator) -> MossFuseModel:
+        """Return a new network with random weights from ``generator``."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
+            return MossFuseModel(card.bands, card.msi_bands, card.ratio, self.options.width)
+
+    def recipe(self, plan: Plan) -> MossFuseRecipe:
+        """Return what one step of training does; the degradation is learnt."""
+        return MossFuseRecipe(self.options, plan)
+
+    def sample(self, network: nn.Module, hsi: Tensor, msi: Tensor, noise: Tensor) -> Tensor:
+        """Fuse in one pass; no noise takes part."""
+        return network.network.fuse(hsi, msi)
+
+    def fit(self, model: SceneModel, samples: Sequence[TileData], report: Report) -> None:
+        """Learn from sample windows of the scene, unless weights were given, and keep what is scene-wide.
+
+        Raises
+        ------
+        InputError
+            If the images have no values above zero, or nowhere a whole patch without missing pixels.
+        """
+        use_threads()
+        trained, options = self.network is not None, self.options
+        if not trained:
+            bands, msi_bands = model.response.shape[1], len(model.response)
+            card = Card("mossfuse", bands, msi_bands, model.ratio, model.wavelength_nm, model.response, "", {}, ())
+            self.network = self.make_network(card, stream(model.seed, _WEIGHTS))
+        super().fit(model, samples, report)
+        scenes = [
+            TrainingScene("", s.hsi.astype(np.float32) / self.scales.hsi, s.msi.astype(np.float32) / self.scales.msi)
+            for s in samples
+        ]
+        sampler = PatchSampler(scenes, options.patch)
+        if not trained:
+            response = torch.as_tensor(
+                model.response * (self.scales.hsi / self.scales.msi), dtype=torch.float32, device=model.device
+            )
+            known = None if options.blind else KnownDegradation(model, response)
+            plan = Plan(sampler, options.steps, options.batch, options.learning_rate, model.response, model.device)
+            recipe = MossFuseRecipe(options, plan, known)
+            length = TrainingOptions(options.steps, max(options.steps, 1), memory=0.99)
+            train(self.network, recipe, length, stream(model.seed, _BATCHES), report=report)
+        self.network.eval().requires_grad_(False)
+        batch = sampler.sample(_SCENE_WINDOWS, stream(model.seed, _WINDOWS))
+        with torch.no_grad(), collecting(self.network):
+            self.network.network.fuse(batch.hsi.to(model.device), batch.msi.to(model.device))

@@ -1,0 +1,254 @@
+"""MossFuse against what the paper says of it, and in tiles."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from geofuse.degradation.spatial import SpatialOperator
+from geofuse.errors import UsageError
+from geofuse.methods.base import SceneModel, TileData, silent
+from geofuse.methods.mossfuse import KnownDegradation, MossFuse, MossFuseOptions, MossFuseRecipe
+from geofuse.methods.mossfuse_layers import Aggregation, DilatedReparam, SpectralAttention, collecting
+from geofuse.methods.mossfuse_network import Decoupled, Degradation, LossWeights, MossFuseNetwork, clustering_loss, losses
+from geofuse.methods.trainable import Plan
+from geofuse.methods.weights import Card, load_weights, save_weights
+from geofuse.sensors.psf import Psf
+from geofuse.tiling import Edges
+from geofuse.training import PatchSampler, TrainingOptions, TrainingScene, train
+
+C, M, RATIO = 6, 2, 4
+RESPONSE = np.array([[0.5, 0.5, 0, 0, 0, 0], [0, 0, 0, 0.2, 0.3, 0.5]])
+
+
+def weighty(network, seed=0):
+    """Give every weight a random value, so that every path matters, and batch statistics that are not the first ones."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(0.15 * torch.randn(parameter.shape, generator=generator))
+        for name, buffer in network.named_buffers():
+            if "running" in name:
+                buffer.copy_(0.5 + torch.rand(buffer.shape, generator=generator))
+    return network.eval()
+
+
+def scene(seed=0, size=64):
+    """A smooth scene of three spectra, and the pair that sensors would see of it."""
+    rng = np.random.default_rng(seed)
+    field = rng.normal(size=(3, size, size)).cumsum(1).cumsum(2)
+    field = (field - field.min((1, 2), keepdims=True)) / np.ptp(field, axis=(1, 2))[:, None, None]
+    fine = np.einsum("bk,kij->bij", rng.random((C, 3)) + 0.2, field).astype(np.float32)
+    hsi = SpatialOperator(Psf.parse("gaussian"), RATIO, size, size).forward(fine)
+    return fine, hsi.astype(np.float32), np.einsum("cb,bij->cij", RESPONSE, fine).astype(np.float32)
+
+
+def test_parameters_are_the_papers_within_ten_percent():
+    assert sum(p.numel() for p in MossFuseNetwork(31, 3, 4).parameters()) / 1e6 == pytest.approx(0.54, rel=0.1)
+
+
+def test_shapes_along_the_network():
+    found = MossFuseNetwork(C, M, RATIO, 8)(torch.rand(2, C, 8, 6), torch.rand(2, M, 32, 24))
+    assert found.fused.shape == (2, C, 32, 24)
+    assert found.msi.shape == (2, M, 32, 24)
+    assert found.hsi.shape == (2, C, 8, 6)
+    assert found.coarse_msi.shape == (2, M, 8, 6)
+    assert {tuple(getattr(found.features, k).shape) for k in Decoupled.__dataclass_fields__} == {(2, 8, 32, 24)}
+
+
+def test_spectral_attention_against_plain_linear_algebra():
+    block = weighty(SpectralAttention(8, heads=2))
+    x = torch.randn(2, 8, 3, 5)
+    q, k, v = (t.detach().numpy().transpose(1, 0, 2, 3).reshape(8, -1) for t in block.make_qkv(x).chunk(3, dim=1))
+    seen = []
+    for head in range(2):
+        rows = slice(4 * head, 4 * head + 4)
+        a, b = (m[rows] / np.linalg.norm(m[rows], axis=1, keepdims=True) for m in (q, k))
+        scores = np.exp(a @ b.T * float(block.temperature[head].detach()))
+        seen.append(scores / scores.sum(axis=1, keepdims=True) @ v[rows])
+    pixels = torch.from_numpy(np.concatenate(seen).reshape(8, 2, 3, 5).transpose(1, 0, 2, 3))
+    assert torch.allclose(block(x), block.out(pixels), atol=1e-5)
+
+
+def test_parallel_kernels_are_one_large_kernel():
+    """What :meth:`merged` gives does in evaluation what the parallel convolutions with their normalisations do."""
+    block = weighty(DilatedReparam(5))
+    x = torch.randn(2, 5, 20, 17)
+    apart = sum(norm(conv(x)) for conv, norm in zip(block.convs, block.norms, strict=True))
+    assert torch.allclose(block(x), apart, atol=1e-5)
+
+
+@pytest.mark.parametrize("spatial", [True, False])
+def test_zero_complementary_features_without_bias_change_nothing_of_the_convolutional_branch(spatial):
+    block = weighty(Aggregation(8, spatial=spatial))
+    with torch.no_grad():
+        block.local.bias.zero_()
+    shared, nothing = torch.randn(1, 8, 6, 6), torch.zeros(1, 8, 6, 6)
+    alone = shared + block.out(block.attention(shared, block.gate(nothing)))
+    assert torch.allclose(block(shared, nothing), alone, atol=1e-6)
+
+
+def test_the_clustering_loss_is_equation_8():
+    rng = np.random.default_rng(0)
+    parts = {k: rng.normal(size=(1, 4, 2, 2)) for k in Decoupled.__dataclass_fields__}
+    f = Decoupled(**{k: torch.from_numpy(v) for k, v in parts.items()})
+
+    def similarity(a, b):
+        cosines = [
+            parts[a][0, :, i, j]
+            @ parts[b][0, :, i, j]
+            / np.linalg.norm(parts[a][0, :, i, j])
+            / np.linalg.norm(parts[b][0, :, i, j])
+            for i in range(2)
+            for j in range(2)
+        ]
+        return np.exp(np.mean(cosines))
+
+    shared = similarity("msi_shared", "hsi_shared")
+    apart = (
+        similarity("msi_shared", "msi_complementary")
+        + similarity("hsi_shared", "hsi_complementary")
+        + similarity("msi_complementary", "hsi_complementary")
+    )
+    assert float(clustering_loss(f, LossWeights())) == pytest.approx(-np.log(shared / (shared + apart)))
+    assert float(clustering_loss(f, LossWeights(attract=False))) == pytest.approx(np.log(apart))
+    assert float(clustering_loss(f, LossWeights(repel=False))) == pytest.approx(-np.log(shared))
+
+
+def test_the_losses_are_equations_9_to_14():
+    fine, hsi, msi = scene(size=32)
+    x, y = torch.from_numpy(hsi)[None], torch.from_numpy(msi)[None]
+    network = weighty(MossFuseNetwork(C, M, RATIO, 8))
+    found = network(x, y)
+    model = SceneModel(RESPONSE, Psf.parse("gaussian"), RATIO, np.full(C, np.nan))
+    known = KnownDegradation(model, torch.as_tensor(RESPONSE, dtype=torch.float32))
+    terms = losses(found, x, y, known.blur, known.respond, LossWeights())
+    z, blur = found.fused.detach().numpy()[0], SpatialOperator(model.psf, RATIO, 32, 32)
+
+    def mean(a, b):
+        return np.abs(np.asarray(a.detach() if torch.is_tensor(a) else a) - b).mean()
+
+    coarse = blur.forward(msi)
+    assert float(terms.aggregation) == pytest.approx(
+        mean(np.einsum("cb,bij->cij", RESPONSE, z), msi) + mean(blur.forward(z), hsi), rel=1e-4
+    )
+    expected = mean(found.msi[0], msi) + mean(found.hsi[0], hsi) + mean(found.coarse_msi[0], coarse)
+    expected += mean(found.coarse_msi[0], np.einsum("cb,bij->cij", RESPONSE, hsi))
+    assert float(terms.constraint) == pytest.approx(expected, rel=1e-4)
+    assert float(terms.degradation) == pytest.approx(mean(coarse, np.einsum("cb,bij->cij", RESPONSE, hsi)), rel=1e-3, abs=1e-6)
+    parts = [float(t) for t in (terms.aggregation, terms.clustering, terms.constraint, terms.degradation)]
+    assert float(terms.total(LossWeights())) == pytest.approx(parts[0] + 0.1 * parts[1] + parts[2] + parts[3], rel=1e-5)
+
+
+def test_the_psf_is_equation_6():
+    degradation = Degradation(C, M, RATIO)
+    with torch.no_grad():
+        degradation.log_widths.copy_(torch.log(torch.tensor([2.0, 1.0])))
+        degradation.angle.fill_(0.4)
+    turn = np.array([[np.cos(0.4), -np.sin(0.4)], [np.sin(0.4), np.cos(0.4)]])
+    inverse = np.linalg.inv(turn @ np.diag([4.0, 1.0]) @ turn.T)
+    axis = np.arange(16) - 7.5
+    expected = np.array([[np.exp(-0.5 * np.array([x, y]) @ inverse @ np.array([x, y])) for x in axis] for y in axis])
+    assert degradation.kernel().detach().numpy() == pytest.approx(expected / expected.sum(), abs=1e-6)
+    response = degradation.response().detach().numpy()
+    assert (response >= 0).all()
+    assert response.sum(axis=1) == pytest.approx(1.0)
+
+
+def test_the_blur_keeps_a_constant_and_places_a_point():
+    degradation = Degradation(C, M, RATIO)
+    assert torch.allclose(degradation.blur(torch.full((1, 1, 32, 32), 3.0)), torch.tensor(3.0))
+    point = torch.zeros(1, 1, 32, 32)
+    point[0, 0, 13:15, 17:19] = 1.0  # the middle of coarse pixel (3, 4)
+    assert int(degradation.blur(point).detach().argmax()) == 3 * 8 + 4
+
+
+def test_psf_and_srf_are_found_from_a_pair():
+    """The degradation loss (12) alone, on a pair whose PSF and SRF are known."""
+    _, hsi, msi = scene(size=128)
+    sampler = PatchSampler([TrainingScene("s", hsi, msi)], 64)
+    model = Degradation(C, M, RATIO)
+
+    class Recipe:
+        def loss(self, network, generator):
+            batch = sampler.sample(2, generator)
+            return (network.blur(batch.msi) - network.respond(batch.hsi))[..., 2:-2, 2:-2].abs().mean()
+
+        def learning_rate(self, step):
+            return 0.03 * (1 - step / 150)
+
+        def frozen(self, network, step):
+            return ()
+
+    before = float(Recipe().loss(model, torch.Generator().manual_seed(0)).detach())
+    train(model, Recipe(), TrainingOptions(150, 150, memory=0.5), torch.Generator().manual_seed(0), report=silent)
+    after = float(Recipe().loss(model, torch.Generator().manual_seed(0)).detach())
+    assert after < 0.2 * before
+
+
+def test_it_learns_from_the_pair_at_hand_and_beats_the_interpolation():
+    fine, hsi, msi = scene(size=64)
+    model = SceneModel(RESPONSE, Psf.parse("gaussian"), RATIO, np.full(C, np.nan), 3)
+    tile = TileData(hsi, msi, (0, 0), Edges(True, True, True, True))
+    errors = []
+    for steps in (0, 60):
+        method = MossFuse(MossFuseOptions(steps=steps, patch=64, width=16, learning_rate=3e-3))
+        method.fit(model, [tile], silent)
+        errors.append(float(np.sqrt(((method.fuse(tile, silent) - fine) ** 2).mean())))
+    assert errors[1] < 0.8 * errors[0]
+
+
+@pytest.fixture
+def path(tmp_path):
+    card = Card("mossfuse", C, M, RATIO, np.full(C, np.nan), RESPONSE, "s", {"width": 8}, ("a",))
+    model = MossFuse(MossFuseOptions(width=8)).make_network(card, torch.Generator().manual_seed(0))
+    weighty(model.network)
+    save_weights(tmp_path / "w.safetensors", card, model)
+    return tmp_path / "w.safetensors"
+
+
+def test_a_tile_with_its_halo_gives_what_the_whole_scene_gives(path):
+    _, hsi, msi = scene(size=256)
+    model = SceneModel(RESPONSE, Psf.parse("gaussian"), RATIO, np.full(C, np.nan), 3)
+    whole = TileData(hsi, msi, (0, 0), Edges(True, True, True, True))
+    method = MossFuse(MossFuseOptions(patch=64))
+    method.adopt_weights(path, *load_weights(path))
+    method.fit(model, [whole], silent)
+    halo, core = method.halo * RATIO, slice(112, 144)
+    rows = slice(core.start - halo, core.stop + halo)
+    coarse = slice(rows.start // RATIO, rows.stop // RATIO)
+    tile = TileData(hsi[:, coarse], msi[:, rows], (rows.start, 0), Edges(False, False, True, True))
+    one, other = method.fuse(whole, silent)[:, core], method.fuse(tile, silent)[:, halo : halo + 32]
+    assert np.abs(one - other).max() < 1e-4 * one.std()
+
+
+def test_what_is_kept_of_a_scene_is_forgotten_with_the_next():
+    network = weighty(MossFuseNetwork(C, M, RATIO, 8))
+    x, y = torch.rand(1, C, 4, 4), torch.rand(1, M, 16, 16)
+    with torch.no_grad():
+        with collecting(network):
+            first = network.fuse(x, y)
+        assert torch.equal(network.fuse(x, y), first)
+        other = torch.rand(1, C, 4, 4)
+        frozen = network.fuse(other, y)
+        with collecting(network):
+            fresh = network.fuse(other, y)
+    assert not torch.allclose(frozen, fresh)
+
+
+def test_a_recipe_of_a_plan_learns_the_degradation_too():
+    _, hsi, msi = scene(size=64)
+    plan = Plan(PatchSampler([TrainingScene("s", hsi, msi)], 32), 10, 1, 1e-3, RESPONSE, "cpu")
+    method = MossFuse(MossFuseOptions(width=8))
+    card = Card("mossfuse", C, M, RATIO, np.full(C, np.nan), RESPONSE, "s", {}, ())
+    model, recipe = method.make_network(card, torch.Generator().manual_seed(0)), method.recipe(plan)
+    assert isinstance(recipe, MossFuseRecipe)
+    recipe.loss(model, torch.Generator().manual_seed(0)).backward()
+    assert model.degradation.log_widths.grad.abs().sum() > 0
+    assert model.degradation.rows.grad.abs().sum() > 0
+
+
+def test_a_width_that_heads_cannot_share_is_refused():
+    with pytest.raises(UsageError, match="multiple of 4, found 10"):
+        MossFuseOptions(width=10)
