@@ -9,11 +9,12 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geofuse.errors import OutputError
+from geofuse.errors import OutputError, UsageError
 from geofuse.flow.execution import ExecutionOptions as ExecutionOptions
 from geofuse.flow.execution import fuse_tiles, learn
 from geofuse.flow.identity import run_identity
@@ -24,11 +25,13 @@ from geofuse.fusion import Fusion, FusionSettings
 from geofuse.fusion import choose_options as choose_options
 from geofuse.fusion import sample_windows as sample_windows
 from geofuse.methods.base import Report, silent
-from geofuse.result import OutputOptions, RunSummary, input_hashes, output_spec, provenance, summarise
+from geofuse.result import OutputOptions, RunSummary, input_hashes, output_spec, provenance, summarise, uncertainty_spec
 from geofuse.tiling import Window
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from geofuse.io import OutputSpec
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class PairOptions:
     radiometry: str = "off"
     mask: Any = None
     change: str = "off"
+    mask_clouds: bool = True
 
     @property
     def files(self) -> tuple[Any, ...]:
@@ -78,12 +82,13 @@ def open_pair(
     radiometry: str = "off",
     mask: str | Path | None = None,
     change: str = "off",
+    mask_clouds: bool = True,
 ) -> xr.Dataset:
     """Open two files as a pair on nested grids, lazily.
 
-    Parameters are those of :func:`geofuse.io.open_scene` (``wavelengths`` and ``allow_remote``, for the HSI and both files), of
-    :func:`geofuse.align.make_pair`, and ``msi_average``: N replaces N x N pixels of the MSI by their mean first. ``msi_encoding``
-    is that of :func:`geofuse.align.encoding.linear_light`, ``radiometry`` that of
+    Parameters are those of :func:`geofuse.io.open_scene` (``wavelengths`` for the HSI, ``allow_remote`` and ``mask_clouds`` for
+    both files), of :func:`geofuse.align.make_pair`, and ``msi_average``: N replaces N x N pixels of the MSI by their mean first.
+    ``msi_encoding`` is that of :func:`geofuse.align.encoding.linear_light`, ``radiometry`` that of
     :func:`geofuse.align.radiometry.match_radiometry`, ``mask`` and ``change`` are those of :func:`geofuse.align.trust.add_trust`.
 
     Raises
@@ -98,8 +103,8 @@ def open_pair(
     from geofuse.io import open_scene
     from geofuse.io.averaging import average
 
-    coarse = open_scene(hsi, wavelengths=wavelengths, allow_remote=allow_remote)
-    linear = linear_light(coarse, open_scene(msi, allow_remote=allow_remote), msi_encoding)
+    coarse = open_scene(hsi, wavelengths=wavelengths, allow_remote=allow_remote, mask_clouds=mask_clouds)
+    linear = linear_light(coarse, open_scene(msi, allow_remote=allow_remote, mask_clouds=mask_clouds), msi_encoding)
     fine = average(linear, msi_average)
     pair = make_pair(
         coarse,
@@ -125,14 +130,16 @@ def run(
     output_options: OutputOptions | None = None,
     save_prior: str | Path | None = None,
     write_weights: str | Path | None = None,
+    uncertainty_output: str | Path | None = None,
     execution: ExecutionOptions | None = None,
     report: Report = silent,
 ) -> RunSummary:
     """Fuse two files into a third.
 
     Nothing stands at ``output`` before the whole result does; what stood there before stays until then. ``save_prior`` names a file
-    that keeps what was learnt, written as soon as it is; ``write_weights`` one that gets the
-    weight of the MSI in each pixel, 0 to 1. While one tile is fused, the next is read and the one before is written.
+    that keeps what was learnt, written as soon as it is; ``write_weights`` one that gets the weight of the MSI in each pixel, 0 to
+    1. With ``settings.uncertainty`` the standard deviations go into a second image of the same form but float32, at
+    ``uncertainty_output`` or beside the first. While one tile is fused, the next is read and the one before is written.
     When a run ends early, its finished tiles stay in a hidden folder beside the output, and the same call with
     ``ExecutionOptions(resume=True)`` goes on from them.
 
@@ -141,13 +148,15 @@ def run(
     GeofuseError
         If an input, an option or the output path is no good; the message says what to do.
     """
-    from geofuse.io import check_output_path, choose_driver, open_sink
+    from geofuse.io import check_output_path, choose_driver
 
     check_output_path(output)
     settings, output_options = settings or FusionSettings(), output_options or OutputOptions()
     driver = choose_driver(output, output_options.driver)
     execution = execution or ExecutionOptions()
-    _check_paths(hsi, msi, output, pair_options, settings, {"the prior": save_prior, "the weights": write_weights})
+    beside = uncertainty_path(output, uncertainty_output, settings)
+    also = {"the prior": save_prior, "the weights": write_weights, "the uncertainty": beside}
+    _check_paths(hsi, msi, output, pair_options, settings, also)
     clock = Stopwatch()
     with Workspace(output) as space:
         fusion = Fusion(pair_options.open(hsi, msi), settings)
@@ -160,12 +169,15 @@ def run(
         spec = output_spec(fusion, output_options, {**provenance(fusion), **input_hashes(hsi, msi)})
         identity = run_identity(fusion, spec, driver, pair_options)
         journal = space.open_journal(identity, resume=execution.resume)
-        with open_sink(output, spec, driver=driver, work=space.subfolder("output")) as sink:
-            outputs = [Output(sink, slice(0, len(spec.bands)))]
+        if beside is not None:  # how it is scaled goes into its tags
+            learn(fusion, journal, report)
+        with ExitStack() as stack:
+            forms = {output: spec} if beside is None else {output: spec, beside: uncertainty_spec(fusion, spec)}
+            outputs = _open_outputs(stack, forms, driver, space)
             window = Window(*fusion.pair.attrs["output_window"])
             stitcher = Stitcher(fusion.grid, window, outputs, journal, space.subfolder("tiles"))
             clock.lap("reading")
-            if stitcher.to_do or save_prior is not None:
+            if beside is None and (stitcher.to_do or save_prior is not None):
                 learn(fusion, journal, report)
             if save_prior is not None:
                 fusion.save_prior(save_prior)
@@ -175,7 +187,35 @@ def run(
             report("finishing the file", 0, 1)
         report("finishing the file", 1, 1)
     clock.lap("writing")
-    return summarise(fusion, spec, str(output), clock.seconds, clock.shares_since(before), stitcher.failed)
+    return summarise(fusion, spec, str(output), clock.seconds, clock.shares_since(before), stitcher.failed, beside)
+
+
+def _open_outputs(stack: ExitStack, forms: Mapping[Any, OutputSpec], driver: str, space: Workspace) -> list[Output]:
+    """Open the result and, if asked for, its uncertainty; each takes as many bands of a fused tile as it has, in this order."""
+    from geofuse.io import open_sink
+
+    outputs: list[Output] = []
+    for (path, spec), name in zip(forms.items(), ("output", "uncertainty"), strict=False):
+        first = outputs[-1].bands.stop if outputs else 0
+        sink = stack.enter_context(open_sink(path, spec, driver=driver, work=space.subfolder(name)))
+        outputs.append(Output(sink, slice(first, first + len(spec.bands))))
+    return outputs
+
+
+def uncertainty_path(output: str | Path, asked: str | Path | None, settings: FusionSettings) -> Path | None:
+    """Return where the standard deviations go: where asked, else beside the result with ``-uncertainty`` after its name.
+
+    Raises
+    ------
+    UsageError
+        If a place is given, but no uncertainty is asked for.
+    """
+    if settings.uncertainty is None:
+        if asked is not None:
+            raise UsageError(f"{asked} is given for the uncertainty, but no samples are; ask for some with --uncertainty")
+        return None
+    output = Path(output)
+    return Path(asked) if asked is not None else output.with_name(f"{output.stem}-uncertainty{output.suffix}")
 
 
 def _check_paths(

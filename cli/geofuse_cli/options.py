@@ -98,6 +98,13 @@ def coregister_option(default: str) -> Decorator:
 
 allow_remote_option = click.option("--allow-remote", is_flag=True, help="Accept URLs, /vsi paths and VRT files as input.")
 
+mask_clouds_option = click.option(
+    "--mask-clouds/--no-mask-clouds",
+    default=True,
+    show_default=True,
+    help="Whether what a product's own quality layers mark as cloud, cirrus or cloud shadow is no data.",
+)
+
 msi_average_option = click.option(
     "--msi-average", type=click.IntRange(1), default=1, show_default=True, help="Average N x N pixels of the MSI first."
 )
@@ -182,6 +189,7 @@ def pair_options(*, without: tuple[str, ...] = (), coregister: str = "auto", **i
         "radiometry": radiometry_option,
         "mask": mask_option,
         "change": change_option,
+        "mask_clouds": mask_clouds_option,
         "allow_remote": allow_remote_option,
         **instead,
     }

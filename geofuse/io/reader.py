@@ -16,7 +16,7 @@ from geofuse.io.bands import read_bands
 from geofuse.io.chunking import chunk_sizes, file_fingerprint
 from geofuse.io.given import given_wavelengths
 from geofuse.io.guard import Source, find_source, header_path, known_crs, opened
-from geofuse.io.products.detect import find_product
+from geofuse.io.products.detect import find_product, open_found
 from geofuse.io.storage import Storage, decode, read_storage
 from geofuse.io.zarr_reader import open_store
 from geofuse.io.zarr_store import is_store
@@ -48,6 +48,7 @@ def open_scene(
     chunks: Any = None,
     wavelengths: np.ndarray | str | os.PathLike[str] | None = None,
     allow_remote: bool = False,
+    mask_clouds: bool = True,
 ) -> xr.DataArray:
     """Open a GeoTIFF, COG, ENVI image or Zarr store, or a product as its agency publishes it, as a lazy scene.
 
@@ -67,6 +68,8 @@ def open_scene(
         ``wavelength_nm`` and, if known, ``fwhm_nm``.
     allow_remote
         Also open URLs, ``/vsi`` paths and VRT files. Only for sources you trust.
+    mask_clouds
+        Whether pixels that a product's own quality layers mark as cloud, cirrus or cloud shadow are no data; its ``notes`` say.
 
     Returns
     -------
@@ -86,7 +89,7 @@ def open_scene(
         return _override(open_store(path, chunks=chunks, allow_remote=allow_remote), wavelengths)
     product = find_product(path)
     if product is not None:
-        return _override(product.open_product(Path(path), chunks=chunks), wavelengths)
+        return _override(open_found(product, Path(path), chunks, mask_clouds), wavelengths)
     source = find_source(path, allow_remote=allow_remote)
     with opened(source, check=True) as dataset:
         header = header_fields(dataset)

@@ -41,7 +41,7 @@ def product(tmp_path, stored, files):
     folder = tmp_path / STEM
     folder.mkdir()
     files.make_tif(folder / f"{STEM}-SPECTRAL_IMAGE.tif", stored, interleave="pixel", compress="deflate")
-    files.make_tif(folder / f"{STEM}-QL_QUALITY-2.tif", stored)
+    files.make_tif(folder / f"{STEM}-QL_QUALITY-2.tif", np.zeros((10, 20, 30), "uint8"))
     (folder / f"{STEM}-METADATA.xml").write_text(xml())
     (folder / f"{STEM}-SPECTRAL_IMAGE.hdr").write_text(header())
     return folder

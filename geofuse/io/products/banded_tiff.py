@@ -77,6 +77,13 @@ def find_files(path: Path, image: re.Pattern[str], metadata: re.Pattern[str], ti
     return ProductFiles(path, *images.values(), *tables.values())
 
 
+def beside(image: Path, part: str, other: str) -> Path | None:
+    """Return the file of a product that is named like its image with ``other`` in place of ``part``, in any case; else None."""
+    head, _, _ = image.name.upper().rpartition(part.upper())
+    names = [f"{head}{other.upper()}{suffix}" for suffix in (".TIF", ".TIFF")]
+    return next((file for file in sorted(image.parent.iterdir()) if file.name.upper() in names and file.is_file()), None)
+
+
 def matches_files(path: Path, image: re.Pattern[str], metadata: re.Pattern[str]) -> bool:
     """Tell whether a path is named like the image (or its header) or the metadata of a product, or is a folder with one of them."""
     names = [p.name for p in path.iterdir()] if path.is_dir() else [_named(path)]

@@ -3,7 +3,8 @@
 Layout: DLR, DESIS L1B, L1C and L2A Format Specification, and as read by EnMAP-Box. The XML has one
 ``specific/bandCharacterisation/band`` a band with ``bandNumber``, ``wavelengthCenterOfBand``, ``wavelengthWidthOfBand`` (nm),
 ``gainOfBand`` and ``offsetOfBand``; the header lists ``wavelength``, ``fwhm``, ``data gain values`` and ``data offset values``, and
-stands in where the XML lacks a value.
+stands in where the XML lacks a value. ``QL_QUALITY-2`` holds a layer a class, above 0 where it applies: shadow, land, snow, haze
+over land, haze over water, cloud over land, cloud over water, water; then aerosol and water vapour.
 """
 
 from __future__ import annotations
@@ -17,14 +18,20 @@ import numpy as np
 
 from geofuse.errors import InputError
 from geofuse.io import envi
-from geofuse.io.products.banded_tiff import BandTable, find_files, matches_files, open_banded
+from geofuse.io.products.band_files import check_same_grid
+from geofuse.io.products.banded_tiff import BandTable, ProductFiles, beside, find_files, matches_files, open_banded
 from geofuse.io.products.metadata_xml import number, read_xml
+from geofuse.io.products.quality import with_note, without_clouds
+from geofuse.io.reader import open_scene
 
 if TYPE_CHECKING:
     import xarray as xr
 
 TITLE = "DESIS L2A"
 BACKGROUND = -32768.0
+QUALITY_LAYERS = 10
+CLOUDED = (1, 6, 7)
+"""Layers of ``QL_QUALITY-2``, from 1, that are shadow or cloud."""
 
 _STEM = r"(DESIS-HSI-L2A-.*)"
 _IMAGE = re.compile(_STEM + r"-SPECTRAL_IMAGE\.TIFF?", re.IGNORECASE)
@@ -43,8 +50,17 @@ def matches(path: Path) -> bool:
     return matches_files(path, _IMAGE, _METADATA)
 
 
-def open_product(path: Path, *, chunks: Any = None) -> xr.DataArray:
+def open_product(path: Path, *, chunks: Any = None, mask_clouds: bool = True) -> xr.DataArray:
     """Open DESIS L2A as a lazy scene of reflectance.
+
+    Parameters
+    ----------
+    path
+        The folder, the image, its header or its metadata.
+    chunks
+        As for :func:`geofuse.io.open_scene`.
+    mask_clouds
+        Whether cloud and shadow (``QL_QUALITY-2``, if it is there) are no data.
 
     Raises
     ------
@@ -56,7 +72,21 @@ def open_product(path: Path, *, chunks: Any = None) -> xr.DataArray:
     files = find_files(path, _IMAGE, _METADATA, TITLE)
     header = envi.find_header(files.image)
     table = _band_table(read_xml(files.metadata), envi.read_header(header) if header else {}, files.metadata)
-    return open_banded(files, TITLE, table, chunks)
+    scene = open_banded(files, TITLE, table, chunks)
+    return _without_clouds(scene, files) if mask_clouds else with_note(scene, "clouds are not masked")
+
+
+def _without_clouds(scene: xr.DataArray, files: ProductFiles) -> xr.DataArray:
+    """Take out what the quality layers mark."""
+    file = beside(files.image, "SPECTRAL_IMAGE", "QL_QUALITY-2")
+    if file is None:
+        return with_note(scene, "clouds are not masked: no QL_QUALITY-2 beside the image")
+    layers = open_scene(file)
+    if layers.sizes["band"] != QUALITY_LAYERS:
+        raise InputError(f"{file}: {layers.sizes['band']} layers; expected {QUALITY_LAYERS}: copy it again, or leave clouds in")
+    check_same_grid(scene, layers)
+    clouded = (layers.data[[number - 1 for number in CLOUDED]] > 0).any(axis=0, keepdims=True)
+    return without_clouds(scene, clouded, [file], "cloud and shadow are no data (QL_QUALITY-2)")
 
 
 def _band_table(root: Element, header: dict[str, str], path: Path) -> BandTable:

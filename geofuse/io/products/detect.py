@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,6 +27,12 @@ class Product(Protocol):
     def open_product(self, path: Path, *, chunks: Any = None) -> xr.DataArray:
         """Open it as a lazy scene; ``chunks`` as for :func:`geofuse.io.open_scene`."""
         ...
+
+
+def open_found(product: Product, path: Path, chunks: Any = None, mask_clouds: bool = True) -> xr.DataArray:
+    """Open a product; ``mask_clouds`` says whether what its quality layers call cloud is no data, where it has such layers."""
+    options = {"mask_clouds": mask_clouds} if "mask_clouds" in signature(product.open_product).parameters else {}
+    return product.open_product(path, chunks=chunks, **options)
 
 
 def find_product(path: str | os.PathLike[str]) -> Product | None:

@@ -4,7 +4,8 @@ Layout: DLR, EnMAP HSI Level 1B / 1C / 2A Product Specification (EN-PCV-ICD-2009
 i.enmap. Every band of the image has its ``specific/bandCharacterisation/bandID`` with ``wavelengthCenterOfBand``,
 ``FWHMOfBand`` (nm), ``GainOfBand`` and ``OffsetOfBand``. VNIR bands come first and SWIR bands follow; both see 900-1000 nm, so that
 wavelengths do not ascend there: every band is kept as it is. Channels that are not in ``expectedChannelsList`` hold no data and
-count as bad.
+count as bad. ``QL_QUALITY_CLOUD`` and ``QL_QUALITY_CLOUDSHADOW`` are 1 where there is one, ``QL_QUALITY_CIRRUS`` is 1, 2 or 3 for
+thin, medium and thick.
 """
 
 from __future__ import annotations
@@ -17,14 +18,18 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from geofuse.errors import InputError
-from geofuse.io.products.banded_tiff import BandTable, find_files, matches_files, open_banded
+from geofuse.io.products.band_files import check_same_grid, open_band
+from geofuse.io.products.banded_tiff import BandTable, ProductFiles, beside, find_files, matches_files, open_banded
 from geofuse.io.products.metadata_xml import number, read_xml
+from geofuse.io.products.quality import flagged, with_note, without_clouds
 
 if TYPE_CHECKING:
     import xarray as xr
 
 TITLE = "EnMAP L2A"
 BACKGROUND = -32768.0
+QUALITY = {"CLOUD": (1,), "CIRRUS": (1, 2, 3), "CLOUDSHADOW": (1,)}
+"""Quality layers by the end of their file's name, and which of their values are cloud, cirrus or cloud shadow."""
 
 _STEM = r"(ENMAP\w*[-_]+L2A-.*)"
 _IMAGE = re.compile(_STEM + r"-SPECTRAL_IMAGE\w*\.TIFF?", re.IGNORECASE)
@@ -36,8 +41,17 @@ def matches(path: Path) -> bool:
     return matches_files(path, _IMAGE, _METADATA)
 
 
-def open_product(path: Path, *, chunks: Any = None) -> xr.DataArray:
+def open_product(path: Path, *, chunks: Any = None, mask_clouds: bool = True) -> xr.DataArray:
     """Open EnMAP L2A as a lazy scene of reflectance, all bands in the order of the file.
+
+    Parameters
+    ----------
+    path
+        The folder, the image or its metadata.
+    chunks
+        As for :func:`geofuse.io.open_scene`.
+    mask_clouds
+        Whether cloud, cirrus and cloud shadow (the layers of :data:`QUALITY` that are there) are no data.
 
     Raises
     ------
@@ -54,7 +68,26 @@ def open_product(path: Path, *, chunks: Any = None) -> xr.DataArray:
         i = int(overlap[0])
         ends = f"{table.wavelength_nm[i + 1]:.0f}-{table.wavelength_nm[i]:.0f} nm"
         notes.append(f"VNIR and SWIR both see {ends} (from bands {i + 1} and {i + 2}); all bands are kept")
-    return open_banded(files, TITLE, table, chunks, notes)
+    scene = open_banded(files, TITLE, table, chunks, notes)
+    return _without_clouds(scene, files) if mask_clouds else with_note(scene, "clouds are not masked")
+
+
+def _without_clouds(scene: xr.DataArray, files: ProductFiles) -> xr.DataArray:
+    """Take out what the quality layers mark."""
+    layers = {name: beside(files.image, "SPECTRAL_IMAGE", f"QL_QUALITY_{name}") for name in QUALITY}
+    found = {name: file for name, file in layers.items() if file is not None}
+    lacking = " and ".join(f"QL_QUALITY_{name}" for name in layers if name not in found)
+    if not found:
+        return with_note(scene, f"clouds are not masked: no {lacking} beside the image")
+    clouded = None
+    for name, file in found.items():
+        layer = open_band(file)
+        check_same_grid(scene, layer)
+        here = flagged(layer.data, QUALITY[name])
+        clouded = here if clouded is None else clouded | here
+    words = " and ".join({"CLOUD": "cloud", "CIRRUS": "cirrus", "CLOUDSHADOW": "cloud shadow"}[name] for name in found)
+    note = f"{words} are no data (QL_QUALITY layers{f'; no {lacking}' if lacking else ''})"
+    return without_clouds(scene, clouded, list(found.values()), note)
 
 
 def _band_table(root: Element, path: Path) -> BandTable:

@@ -102,7 +102,10 @@ def open_product(path: Path, *, chunks: Any = None) -> xr.DataArray:
     if not bands:
         raise InputError(f"{path}: no band has a wavelength; expected {TITLE}")
     data = lazy_array(path, _ReadBands(bands), (len(bands), height, width), (blocks[0], blocks[2]), chunks)
-    notes = [f"grid: {place}; PRISMA may lie several pixels off: co-register it"]
+    notes = [
+        f"grid: {place}; PRISMA may lie several pixels off: co-register it",
+        "clouds are not masked: the product holds no cloud mask",
+    ]
     if dropped:
         notes.append(f"{dropped} channels without a wavelength were left out")
     attrs = {**_stored(bands), "source": str(path), "provenance": {}, "product": TITLE, "notes": notes, "files": [str(path)]}
