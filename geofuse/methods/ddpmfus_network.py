@@ -1,7 +1,8 @@
 """The U-Net of DDPM-Fus (Shi, Zhang and Chen, Fig. 2): residual blocks with the noise level, skip connections, attention.
 
-Two departures make what a pixel gets independent of the tile that it is in, as fusing a whole scene needs: each pixel's features
-are normalised over their channels instead of over the image, and attention on the coarsest of the three grids stays within windows.
+Two departures make what a pixel gets independent of the tile that it is in, as fusing a whole scene needs: nothing is normalised
+over the image, and attention on the coarsest of the three grids stays within windows. (Normalising each pixel over its channels was
+tried in place of the first: it loses how strong an edge is, and after 1000 steps the network was no better than the interpolation.)
 """
 
 from __future__ import annotations
@@ -17,12 +18,11 @@ _HEADS = 4
 
 
 class Block(nn.Module):
-    """Two convolutions with the level's features added between them, and a skip."""
+    """Two convolutions with the level's features added between them, and a skip; nothing is normalised."""
 
     def __init__(self, inputs: int, outputs: int, level_features: int) -> None:
         """Build the layers; the second convolution starts at zero."""
         super().__init__()
-        self.norm_1, self.norm_2 = PixelNorm(inputs), PixelNorm(outputs)
         self.conv_1, self.conv_2 = nn.Conv2d(inputs, outputs, 3, padding=1), nn.Conv2d(outputs, outputs, 3, padding=1)
         self.level = nn.Linear(level_features, outputs)
         self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
@@ -30,8 +30,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         """(B, inputs, H, W) and level features (B, n) to (B, outputs, H, W)."""
-        hidden = self.conv_1(silu(self.norm_1(x))) + self.level(level)[:, :, None, None]
-        return self.conv_2(silu(self.norm_2(hidden))) + self.skip(x)
+        hidden = self.conv_1(silu(x)) + self.level(level)[:, :, None, None]
+        return self.conv_2(silu(hidden)) + self.skip(x)
 
 
 class WindowAttention(nn.Module):
@@ -77,7 +77,7 @@ class ConditionalUNet(nn.Module):
         self.down_2, self.half_2 = Block(width, width, n), nn.Conv2d(width, width, 3, stride=2, padding=1)
         self.down_3, self.attention, self.middle = Block(width, n, n), WindowAttention(n), Block(n, n, n)
         self.up_3, self.up_2, self.up_1 = Block(2 * n, n, n), Block(n + width, width, n), Block(2 * width, width, n)
-        self.norm, self.last = PixelNorm(2 * width), nn.Conv2d(2 * width, bands, 3, padding=1)
+        self.last = nn.Conv2d(2 * width, bands, 3, padding=1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
@@ -92,4 +92,4 @@ class ConditionalUNet(nn.Module):
         x = self.up_3(torch.cat([x, x_3], dim=1), t)
         x = self.up_2(torch.cat([interpolate(x, scale_factor=2.0), x_2], dim=1), t)
         x = self.up_1(torch.cat([interpolate(x, scale_factor=2.0), x_1], dim=1), t)
-        return hsi_up + self.last(silu(self.norm(torch.cat([x, x_0], dim=1))))
+        return hsi_up + self.last(torch.cat([x, x_0], dim=1))

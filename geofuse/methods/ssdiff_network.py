@@ -52,15 +52,14 @@ class SpatialStage(nn.Module):
     def __init__(self, channels: int, level_features: int) -> None:
         """Build the layers; the second convolution starts at zero."""
         super().__init__()
-        self.norm_1, self.norm_2 = PixelNorm(channels), PixelNorm(channels)
         self.conv_1, self.conv_2 = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
         self.level = nn.Linear(level_features, channels)
         nn.init.zeros_(self.conv_2.weight)
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         """(B, n, H, W) and level features to (B, n, H, W)."""
-        hidden = self.conv_1(silu(self.norm_1(x))) + self.level(level)[:, :, None, None]
-        return x + self.conv_2(silu(self.norm_2(hidden)))
+        hidden = self.conv_1(silu(x)) + self.level(level)[:, :, None, None]
+        return x + self.conv_2(silu(hidden))
 
 
 class SpectralStage(nn.Module):
@@ -82,7 +81,7 @@ class SpectralStage(nn.Module):
         """Build the layers; the last of each part starts at zero."""
         super().__init__()
         self.boost, self.modulate = boost, modulate
-        self.norm_spatial, self.norm_spectral, self.norm = (PixelNorm(channels) for _ in range(3))
+        self.norm_spatial, self.norm_spectral = PixelNorm(channels), PixelNorm(channels)
         self.make_ab = nn.Linear(channels, 2 * channels)
         self.make_cd = nn.Linear(channels, 2 * channels)
         self.out = nn.Linear(channels, channels)
@@ -104,7 +103,7 @@ class SpectralStage(nn.Module):
         c, d = c.transpose(1, 2), d.transpose(1, 2)
         fused = projection_onto_spatial(a, b, c) * projection_onto_spectral(c, d, a).transpose(1, 2)  # eq. (16)
         x = seen + from_windows(self.out(fused), WINDOW, height, width)
-        hidden = self.widen(self.norm(x)) + self.level(level)[:, :, None, None].repeat(1, 4, 1, 1)
+        hidden = self.widen(x) + self.level(level)[:, :, None, None].repeat(1, 4, 1, 1)
         return x + self.narrow(silu(hidden))
 
 
@@ -134,7 +133,7 @@ class SpatialSpectralNetwork(nn.Module):
         self.spatial_stages = nn.ModuleList([SpatialStage(k * width, features) for k in sizes])
         self.spectral_stages = nn.ModuleList([SpectralStage(k * width, features, BOOST[k], modulate) for k in sizes])
         self.spatial_moves, self.spectral_moves = _moves(width), _moves(width)
-        self.norm, self.last = PixelNorm(width), nn.Conv2d(width, bands, 3, padding=1)
+        self.last = nn.Conv2d(width, bands, 3, padding=1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
@@ -156,7 +155,7 @@ class SpatialSpectralNetwork(nn.Module):
             if index >= 2:
                 before = kept.pop()
                 spatial, spectral = spatial + before[0], spectral + before[1]
-        return self.last(silu(self.norm(spectral)))
+        return self.last(spectral)
 
     def branch_parameters(self, branch: str) -> list[nn.Parameter]:
         """Return the parameters of ``"spatial"``: its blocks and what makes T_a and T_b; or of ``"spectral"``: all others."""
