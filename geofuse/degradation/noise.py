@@ -14,7 +14,11 @@ from scipy.stats import chi2
 _SECOND_DIFFERENCE = np.outer([1.0, -2.0, 1.0], [1.0, -2.0, 1.0]) / 6.0  # unit response to white noise (Immerkaer 1996, eq. 4)
 _BLOCK = 8
 _QUANTILE = 0.1
+_LEAST_SHARE = 0.25  # of a residual that is left to the MSI's noise; with 0.05 an overestimated HSI noise drove it to zero
 _CORRELATED_SHARE = 0.44  # filtered white noise is correlated: 64 values count as 28 independent ones
+_CALM_SHARE = 0.5
+_CALM_SPECTRA_PER_BAND = 4  # fewer do not tell noise from signal
+_MUCH_CALMER = 0.6  # of white noise, the calm half by chance shows 0.85 with few bands and more with many
 
 
 def signal_rank(variance: np.ndarray, n_samples: int, n_bands: int) -> tuple[int, float]:
@@ -77,6 +81,39 @@ def hsi_noise(covariance: np.ndarray, n_samples: int, rounds: int = 2) -> np.nda
         sigma = sigma * np.sqrt(np.maximum(left, 0.0) / (lost * max(n_samples - rank - 1, 1) / n_samples))
         sigma = _least(sigma, spread)
     return sigma
+
+
+def hsi_noise_of(spectra: np.ndarray) -> np.ndarray:
+    """Estimate the noise standard deviation of each band from spectra, some of which may be too varied for few components.
+
+    Where a part of the scene holds spectra that no few components explain (iridescence, a colour chart), :func:`hsi_noise` takes
+    what they leave for noise. So the half of the spectra that fits best is looked at alone; if it shows clearly less noise, that is
+    the answer.
+
+    Parameters
+    ----------
+    spectra
+        (C, N) finite values.
+
+    Returns
+    -------
+    (C,) float64 in the units of the spectra.
+    """
+    n_bands, n_samples = spectra.shape
+    centred = spectra - spectra.mean(axis=1, dtype=np.float64)[:, None]
+    covariance = centred @ centred.T / n_samples
+    sigma = hsi_noise(covariance, n_samples)
+    n_calm = int(_CALM_SHARE * n_samples)
+    if n_calm < _CALM_SPECTRA_PER_BAND * n_bands:
+        return sigma
+    variance, directions = principal_components(covariance / np.outer(sigma, sigma))
+    rank = min(signal_rank(variance, n_samples, n_bands)[0], n_bands // 2)
+    scaled = centred / sigma[:, None]
+    left = (scaled**2).sum(axis=0) - ((directions[:, :rank].T @ scaled) ** 2).sum(axis=0)
+    calm = centred[:, np.argsort(left, kind="stable")[:n_calm]]
+    calm = calm - calm.mean(axis=1, keepdims=True)
+    calm_sigma = hsi_noise(calm @ calm.T / n_calm, n_calm)
+    return calm_sigma if np.median(calm_sigma / sigma) < _MUCH_CALMER else sigma
 
 
 def _regression_residual(covariance: np.ndarray, n_samples: int) -> np.ndarray:
@@ -167,7 +204,7 @@ def consistency_noise(residual: np.ndarray, psf_power: float, explained: np.ndar
     """
     n = residual.shape[1]
     variance = residual.astype(np.float64).var(axis=1) * (1.0 + 2.0 * np.sqrt(2.0 / max(n, 2)))
-    return np.sqrt(np.maximum(variance - explained, 0.05 * variance) / psf_power)
+    return np.sqrt(np.maximum(variance - explained, _LEAST_SHARE * variance) / psf_power)
 
 
 def _block_covariances(image: np.ndarray) -> np.ndarray:

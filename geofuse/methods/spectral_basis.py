@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geofuse.degradation.noise import hsi_noise, principal_components, signal_rank
+from geofuse.degradation.noise import hsi_noise_of, principal_components, signal_rank
 from geofuse.errors import InputError
 
-MAX_RANK = 20
+MAX_RANK = 32
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def learn_basis(spectra: np.ndarray, rank: int | None = None) -> SpectralBasis:
     spectra
         (C, N) finite values.
     rank
-        Number of basis vectors; by default as many as stand above the noise (:func:`signal_rank`), at most 20.
+        Number of basis vectors; by default as many as stand above the noise (:func:`signal_rank`), at most 32.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def learn_basis(spectra: np.ndarray, rank: int | None = None) -> SpectralBasis:
     mean = spectra.mean(axis=1, dtype=np.float64)
     centred = spectra - mean[:, None]
     covariance = centred @ centred.T / n_samples
-    noise = hsi_noise(covariance, n_samples)
+    noise = hsi_noise_of(spectra)
     variance, directions = principal_components(covariance / np.outer(noise, noise))
     if rank is None:
         found, _ = signal_rank(variance, n_samples, n_bands)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from geofuse.degradation.noise import consistency_noise, hsi_noise, msi_noise, principal_components, signal_rank
+from geofuse.degradation.noise import consistency_noise, hsi_noise, hsi_noise_of, msi_noise, principal_components, signal_rank
 
 
 def mixed_spectra(noise, rank=6, n_bands=80, n=2000, seed=0):
@@ -29,6 +29,22 @@ def test_hsi_noise_is_found_band_by_band():
 def test_hsi_noise_is_found_with_fewer_pixels_than_bands():
     spectra = mixed_spectra(0.05, n=60)
     assert np.median(hsi_noise(covariance(spectra), 60)) == pytest.approx(0.05, rel=0.15)
+
+
+def test_spectra_that_no_few_components_explain_are_not_taken_for_noise():
+    rng = np.random.default_rng(0)
+    spectra = mixed_spectra(0.05, rank=4, n_bands=31)
+    iridescent = ndimage.gaussian_filter1d(rng.normal(size=(31, 700)), 0.7, axis=0)
+    spectra[:, :700] += iridescent
+    truth = 0.05
+    assert np.median(hsi_noise(covariance(spectra), 2000)) > 3 * truth
+    assert np.median(hsi_noise_of(spectra)) == pytest.approx(truth, rel=0.2)
+
+
+@pytest.mark.parametrize("n_bands, n", [(31, 4000), (80, 2000), (80, 300)])
+def test_white_noise_alone_does_not_make_half_of_the_spectra_calmer(n_bands, n):
+    spectra = mixed_spectra(np.linspace(0.02, 0.1, n_bands), n_bands=n_bands, n=n)
+    assert np.allclose(hsi_noise_of(spectra), hsi_noise(covariance(spectra), n), rtol=1e-9)
 
 
 def test_rank_is_that_of_the_signal():
