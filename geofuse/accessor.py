@@ -102,8 +102,11 @@ class PairFusion:
         from geofuse.fusion import Fusion, FusionSettings
         from geofuse.lazy import fuse_lazily
 
+        pair = self._pair
+        if "spatial_ref" in pair.data_vars:  # as xarray reads a pair back from a file
+            pair = pair.set_coords("spatial_ref")
         settings = FusionSettings(method, preset, options, tile, overlap, seed, device, prior, weights)
-        return fuse_lazily(Fusion(self._pair, settings))
+        return fuse_lazily(Fusion(pair, settings))
 
     argsdiff = _method_call("argsdiff")
     subspace = _method_call("subspace")

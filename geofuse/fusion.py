@@ -195,14 +195,14 @@ class Fusion:
         return fused
 
     def read(self, window: Window, edges: Edges) -> TileData:
-        """Read a window of both images."""
+        """Read a window of both images, in this process: on a cluster, a task that waited for others could block them all."""
         rows, cols = window.slices
         coarse_rows, coarse_cols = window.coarse(self.grid.ratio).slices
-        msi = self.pair["msi"].data[:, rows, cols].compute()
-        hsi = self.pair["hsi"].data[:, coarse_rows, coarse_cols].compute()
+        msi = self.pair["msi"].data[:, rows, cols].compute(scheduler="threads")
+        hsi = self.pair["hsi"].data[:, coarse_rows, coarse_cols].compute(scheduler="threads")
         weight = None
         if "msi_weight" in self.pair:
-            weight = self.pair["msi_weight"].data[rows, cols].compute()
+            weight = self.pair["msi_weight"].data[rows, cols].compute(scheduler="threads")
             weight = np.where(np.isfinite(msi).all(axis=0), weight, np.nan).astype(np.float32)
             msi = np.where(weight > 0, msi, np.float32(np.nan))
         return TileData(np.ascontiguousarray(hsi), np.ascontiguousarray(msi), (window.row0, window.col0), edges, weight)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from geofuse.tiling import Mosaic, Tile, TileGrid, axis_weights
 
 if TYPE_CHECKING:
+    import dask.array as da
     import xarray as xr
 
     from geofuse.fusion import Fusion
@@ -31,7 +33,7 @@ def fuse_lazily(fusion: Fusion) -> xr.DataArray | xr.Dataset:
     from geofuse.scene import BandMetadata, make_scene
 
     pair, grid = fusion.pair, fusion.grid
-    learnt = dask.delayed(_learn, pure=False)(fusion)
+    learnt = dask.delayed(_learn, pure=False)(_Learning(fusion))
     done = {tile.index: dask.delayed(_fuse, pure=False)(learnt, tile) for tile in grid}
     n_bands = fusion.n_bands
     blocks = []
@@ -47,21 +49,39 @@ def fuse_lazily(fusion: Fusion) -> xr.DataArray | xr.Dataset:
     row0, row1, col0, col1 = pair.attrs["output_window"]
     names = tuple(str(name) for name in pair["band_name"].values)
     bands = BandMetadata(pair["wavelength"].values, pair["fwhm"].values, pair["good_band"].values, names)
-    attrs = {key: value for key, value in pair.attrs.items() if key.startswith("stored_")}
+    data = _uniform(data[:, row0:row1, col0:col1], grid.tile)
+    attrs = {key: value for key, value in pair.attrs.items() if key.startswith("stored_") and value == value}  # JSON has no NaN
     attrs["provenance"] = provenance(fusion)
     transform = Affine(*pair.attrs["output_transform"])
-    fused = make_scene(data[: len(bands), row0:row1, col0:col1], bands, transform, pair.rio.crs, attrs).rename("fused")
+    fused = make_scene(data[: len(bands)], bands, transform, pair.rio.crs, attrs).rename("fused")
     if fusion.posterior is None:
         return fused
     attrs = {"provenance": provenance(fusion), "long_name": "standard deviation of the fused values"}
-    spread = make_scene(data[len(bands) :, row0:row1, col0:col1], bands, transform, pair.rio.crs, attrs)
+    spread = make_scene(data[len(bands) :], bands, transform, pair.rio.crs, attrs)
     return fused.to_dataset().assign(uncertainty=spread)
 
 
-def _learn(fusion: Fusion) -> Fusion:
+@dataclass
+class _Learning:
+    """A fusion, and whether it has learnt: in one process a second computation does not learn again."""
+
+    fusion: Fusion
+    done: bool = False
+
+
+def _learn(learning: _Learning) -> Fusion:
     with _ONE_AT_A_TIME:
-        fusion.fit()
-    return fusion
+        if not learning.done:
+            learning.fusion.fit()
+            learning.done = True
+    return learning.fusion
+
+
+def _uniform(data: da.Array, tile: int) -> da.Array:
+    """Return an array (band, y, x) in chunks of one size but for the last, which formats such as Zarr need."""
+    if all(len(set(sizes[:-1])) <= 1 and sizes[-1] <= sizes[0] for sizes in data.chunks[1:]):
+        return data
+    return data.rechunk({1: tile, 2: tile})
 
 
 def _fuse(fusion: Fusion, tile: Tile) -> np.ndarray:
