@@ -151,7 +151,7 @@ class _Work:
         """Keep a scene that is done already, or run it; called in a thread of the pool."""
         before = self.before.get(scene.name)
         note = None
-        if before is not None:
+        if before is not None and before.state != "waiting":
             note = self._why_again(scene, before)
             if note is None:
                 return replace(before, state="kept", note=None)
@@ -170,7 +170,7 @@ class _Work:
     def _why_again(self, scene: Scene, before: SceneResult) -> str | None:
         """Say why a scene of an earlier batch is run again; None if it need not be."""
         if not before.is_finished:
-            return "was not reached before" if before.state == "waiting" else f"{before.state} before"
+            return f"{before.state} before"
         return fingerprint.missing_output(scene) or fingerprint.changes(scene, before.fingerprint or {})
 
     def _run(self, scene: Scene) -> dict[str, object]:

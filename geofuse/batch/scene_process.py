@@ -118,6 +118,7 @@ def _run(
         try:
             with open(scene.log, "w", encoding="utf-8") as log:
                 log.write(f"$ geofuse {shlex.join(scene.arguments)}\n")
+                log.flush()
                 code = _converse(command, environment, answer, processes, _Listener(log, last, follow))
                 log.write(f"exit code {code}\n")
         except OSError as error:
