@@ -169,8 +169,10 @@ def run(
         spec = output_spec(fusion, output_options, {**provenance(fusion), **input_hashes(hsi, msi)})
         identity = run_identity(fusion, spec, driver, pair_options)
         journal = space.open_journal(identity, resume=execution.resume)
+        clock.lap("reading")
         if beside is not None:  # how it is scaled goes into its tags
             learn(fusion, journal, report)
+            clock.lap("learning")
         with ExitStack() as stack:
             forms = {output: spec} if beside is None else {output: spec, beside: uncertainty_spec(fusion, spec)}
             outputs = _open_outputs(stack, forms, driver, space)

@@ -35,7 +35,9 @@ class RunSummary:
     """What a run did; every field is JSON-safe through :meth:`as_dict`.
 
     ``bottleneck`` holds, for reading, fusing and writing, in which share of the time since learning ended they were what the others
-    waited for. ``failed_tiles`` are those left as no data, and why.
+    waited for. ``failed_tiles`` are those left as no data, and why. ``uncertainty`` tells, if it was asked for, the file it is in
+    (``output``), the number of ``samples``, by what factors it was scaled (``from_coarse_to_fine``, ``for_few_samples``) and all of
+    that in words (``note``).
     """
 
     output: str
@@ -51,10 +53,11 @@ class RunSummary:
     notes: Sequence[str]
     bottleneck: Mapping[str, float] = field(default_factory=dict)
     failed_tiles: Mapping[int, str] = field(default_factory=dict)
+    uncertainty: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the summary as plain types."""
-        plain = {name: dict(getattr(self, name)) for name in ("seconds", "bottleneck", "failed_tiles")}
+        plain = {name: dict(getattr(self, name)) for name in ("seconds", "bottleneck", "failed_tiles", "uncertainty")}
         return {**dataclasses.asdict(self), **plain, "notes": list(self.notes)}
 
 
@@ -76,6 +79,7 @@ def provenance(fusion: Fusion) -> dict[str, str]:
     }
     moved |= {tag: pair.attrs[name] for tag, name in adapted.items() if name in pair.attrs}
     prior = {} if settings.prior is None else {"GEOFUSE_PRIOR": named_hash(settings.prior)}
+    samples = {} if settings.uncertainty is None else {"GEOFUSE_UNCERTAINTY_SAMPLES": str(settings.uncertainty)}
     return {
         "GEOFUSE_VERSION": __version__,
         "GEOFUSE_METHOD": settings.method,
@@ -92,6 +96,7 @@ def provenance(fusion: Fusion) -> dict[str, str]:
         **moved,
         **found,
         **prior,
+        **samples,
     }
 
 
@@ -151,6 +156,13 @@ def output_spec(fusion: Fusion, options: OutputOptions, tags: Mapping[str, str])
     return OutputSpec(row1 - row0, col1 - col0, bands, transform, pair.rio.crs, dtype, scale, offset, nodata, dict(tags))
 
 
+def uncertainty_spec(fusion: Fusion, spec: OutputSpec) -> OutputSpec:
+    """Return the form of the standard deviations of a result: the same but float32, in the HSI's units; the fusion has learnt."""
+    tags = {"GEOFUSE_UNCERTAINTY": f"standard deviation; {fusion.posterior.note}"}
+    plain = {"dtype": "float32", "scale": 1.0, "offset": 0.0, "nodata": float("nan")}
+    return dataclasses.replace(spec, **plain, tags={**spec.tags, **tags})
+
+
 def summarise(
     fusion: Fusion,
     spec: OutputSpec,
@@ -158,8 +170,9 @@ def summarise(
     seconds: Mapping[str, float],
     shares: Mapping[str, float],
     failed: Mapping[int, str],
+    uncertainty: Path | None = None,
 ) -> RunSummary:
-    """Gather what a run did: ``shares`` of the stages while it fused and wrote, ``failed`` tiles and why."""
+    """Gather what a run did: ``shares`` of the stages while it fused and wrote, ``failed`` tiles and why, where the spread went."""
     pair, wavelength = fusion.pair, spec.bands.wavelength_nm
     crs = spec.crs.to_string() if spec.crs else "no CRS"
     crs = crs if len(crs) < 20 else (f"EPSG:{spec.crs.to_epsg()}" if spec.crs.to_epsg() else spec.crs.to_wkt()[:40])
@@ -180,4 +193,5 @@ def summarise(
         notes=tuple(pair.attrs["notes"]),
         bottleneck={stage: round(share, 4) for stage, share in shares.items()},
         failed_tiles=dict(failed),
+        uncertainty={} if uncertainty is None else {"output": str(uncertainty), **fusion.posterior.as_dict()},
     )

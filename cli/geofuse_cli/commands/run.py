@@ -54,6 +54,18 @@ if TYPE_CHECKING:
 @click.option(
     "--write-weights", type=click.Path(path_type=Path), metavar="FILE.tif", help="Write how far the MSI is trusted, 0 to 1."
 )
+@click.option(
+    "--uncertainty",
+    type=click.IntRange(2),
+    metavar="N",
+    help="Also write the standard deviation of each value, from N posterior samples (subspace; argsdiff fast, balanced).",
+)
+@click.option(
+    "--uncertainty-output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where to; by default beside the result, with -uncertainty after its name.",
+)
 @click.option("--report", "page", type=click.Path(path_type=Path), metavar="FILE.html", help="Also write a page that shows it.")
 @click.option("--memory", type=ByteSize(), metavar="SIZE", help="Memory the process may take, such as 4GiB; tiles follow from it.")
 @click.option("--resume", is_flag=True, help="Go on from what an earlier run of the same job has finished, if there is any.")
@@ -78,6 +90,8 @@ def command(
     weights: Path | None,
     save_prior: Path | None,
     write_weights: Path | None,
+    uncertainty: int | None,
+    uncertainty_output: Path | None,
     page: Path | None,
     memory: int | None,
     resume: bool,
@@ -102,7 +116,7 @@ def command(
     if adapt is not None and prior is None:
         raise click.UsageError("--adapt says how much a prior is adapted; give the prior with --prior, or leave --adapt out")
     options = {} if adapt is None else {"adaptation": adapt}
-    settings = FusionSettings(method, preset, options, tile, overlap, seed, device, prior, weights)
+    settings = FusionSettings(method, preset, options, tile, overlap, seed, device, prior, weights, uncertainty)
     with Reporter() as reporter:
         summary = run(
             hsi,
@@ -112,6 +126,7 @@ def command(
             settings=settings,
             output_options=OutputOptions(driver, dtype, scale),
             save_prior=save_prior,
+            uncertainty_output=uncertainty_output,
             write_weights=write_weights,
             execution=ExecutionOptions(memory, resume, keep_going),
             report=reporter.report,
@@ -143,5 +158,6 @@ def describe(summary: dict) -> str:
         ("memory", f"peak {summary['peak_memory_bytes'] / 2**30:.2f} GiB"),
         *(("failed", f"tile {index}, left as no data: {why}") for index, why in failed.items()),
         ("output", summary["output"]),
+        *(("sigma", f"{summary['uncertainty'][key]}") for key in ("note", "output") if summary["uncertainty"]),
     ]
     return "\n".join(click.wrap_text(f"{name:<8}{text}", 80, "", " " * 8) for name, text in lines)
