@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _START = [sys.executable, "-c", "from geofuse_cli.main import main; main()"]
 _OWN = {"output", "as_json", "resume", "verbose", "debug", "help"}  # options of 'run' that a batch gives itself
-WRITTEN = {"save_prior", "page", "write_weights"}  # options of 'run' that name a file to write
+WRITTEN = {"save_prior", "page", "write_weights", "uncertainty_output"}  # options of 'run' that name a file to write
 _NAMES_OR_FILES = {"srf", "psf", "srf_bands"}  # options of 'run' that take a name or a file
 
 
