@@ -84,3 +84,9 @@ def test_consistency_bounds_the_noise_from_above():
     residual = 0.1 * np.sqrt(0.05) * rng.normal(size=(2, 800))
     bound = consistency_noise(residual, 0.05, np.zeros(2))
     assert np.all(bound >= 0.1) and np.all(bound < 0.12)
+
+
+def test_an_overestimated_hsi_noise_does_not_make_the_msi_noise_vanish():
+    residual = np.random.default_rng(0).normal(0, 1.0, (1, 4000))  # three quarters from the HSI, a quarter from the MSI
+    at_truth, far_too_much = (consistency_noise(residual, 0.05, np.array([share]))[0] for share in (0.75, 9.0))
+    assert far_too_much == pytest.approx(at_truth, rel=0.1) == pytest.approx(np.sqrt(0.25 / 0.05), rel=0.1)
