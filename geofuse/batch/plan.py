@@ -205,6 +205,9 @@ def _scene(
     """Settle one scene."""
     place, values = row.place, row.values
     output = roots.output(place, values.get("out", name))
+    if "uncertainty" in values and "uncertainty-output" not in values:  # said aloud, so that it is checked as any output
+        beside = Path(name).with_name(f"{output.stem}-uncertainty{output.suffix}")
+        values = {**values, "uncertainty-output": beside.as_posix()}
     images, inputs = [], []
     for image in ("hsi", "msi"):
         text = values[image]

@@ -229,3 +229,12 @@ def test_the_printed_plan_fits_80_columns(geofuse, files):
 def test_errors_are_of_this_package(tmp_path):
     with pytest.raises(GeofuseError):
         read_manifest(tmp_path)
+
+
+def test_the_uncertainty_beside_a_result_is_an_output_like_any_other(dry_run, files):
+    if "uncertainty" not in option_forms():
+        pytest.skip("geofuse run writes no uncertainty")
+    code, error = dry_run(
+        "hsi,msi,out,srf,uncertainty\na_hsi.tif,a_msi.tif,f/a.tif,landsat8,4\nb_hsi.tif,b_msi.tif,f/a-uncertainty.tif,landsat8,\n"
+    )
+    assert code == 2 and "line 3" in error and "written by line 2" in error
