@@ -85,23 +85,38 @@ def halved(stored: np.ndarray, spec: OutputSpec) -> np.ndarray:
     out = np.empty((n_bands, -(-height // 2), -(-width // 2)), stored.dtype)
     nodata = spec.nodata_value
     for plane, target in zip(stored, out, strict=True):
-        padded = np.pad(plane, ((0, height % 2), (0, width % 2)), mode="edge")
-        valid = np.isfinite(padded) if nodata is None or np.isnan(nodata) else padded != stored.dtype.type(nodata)
-        valid[height:], valid[:, width:] = False, False
-        total = np.zeros(target.shape)
-        count = np.zeros(target.shape, np.uint8)
-        for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
-            seen = valid[i::2, j::2]
-            total += np.where(seen, padded[i::2, j::2], 0)
-            count += seen
-        mean = total / np.maximum(count, 1)
-        mean = np.rint(mean) if spec.is_integer else mean
-        if nodata is not None and not np.isnan(nodata):
-            mean[mean == nodata] += 1 if nodata <= 0 else -1  # a mean that happens to be the mark moves beside it
-        target[:] = mean
-        if nodata is not None:
-            target[count == 0] = nodata
+        valid = np.isfinite(plane) if nodata is None or np.isnan(nodata) else plane != stored.dtype.type(nodata)
+        if height % 2 or width % 2 or not valid.all():
+            target[:] = _mean_of_valid(plane, valid, spec)
+            continue
+        mean = plane[0::2, 0::2].astype(np.float64)
+        for i, j in ((0, 1), (1, 0), (1, 1)):
+            mean += plane[i::2, j::2]
+        mean *= 0.25
+        target[:] = _as_stored(mean, spec)
     return out
+
+
+def _mean_of_valid(plane: np.ndarray, valid: np.ndarray, spec: OutputSpec) -> np.ndarray:
+    """Return the means of 2 x 2 values of one band, (ceil(h/2), ceil(w/2)), no data where all four have none."""
+    border = ((0, plane.shape[0] % 2), (0, plane.shape[1] % 2))
+    plane, valid = np.pad(plane, border), np.pad(valid, border)
+    total, count = 0.0, 0
+    for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        seen = valid[i::2, j::2]
+        total = total + np.where(seen, plane[i::2, j::2], 0).astype(np.float64)
+        count = count + seen.astype(np.uint8)
+    mean = _as_stored(total / np.maximum(count, 1), spec)
+    return mean if spec.nodata_value is None else np.where(count == 0, spec.nodata_value, mean)
+
+
+def _as_stored(mean: np.ndarray, spec: OutputSpec) -> np.ndarray:
+    """Round means of an integer image; a mean that happens to be the no-data value moves beside it."""
+    mean = np.rint(mean, out=mean) if spec.is_integer else mean
+    nodata = spec.nodata_value
+    if nodata is not None and not np.isnan(nodata):
+        mean[mean == nodata] += 1 if nodata <= 0 else -1
+    return mean
 
 
 class _RawImage:

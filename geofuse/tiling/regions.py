@@ -108,6 +108,9 @@ class Blending:
             )
             weights = weight_y[part.row0 - row : part.row1 - row, None] * weight_x[part.col0 - col : part.col1 - col]
             target = out[:, *part.within(window).slices]
+            whole = bool((weights == 1).all())
+            weighted = np.empty_like(weights)
             for band in range(n_bands):
-                target[band] += weights * piece(index, band, part)
+                values = piece(index, band, part)
+                target[band] += values if whole else np.multiply(weights, values, out=weighted)
         return out
