@@ -15,10 +15,10 @@ import xarray as xr
 from geofuse.errors import InputError
 
 
-def _method_call(method: str) -> Callable[..., xr.DataArray]:
+def _method_call(method: str) -> Callable[..., xr.DataArray | xr.Dataset]:
     """Make the accessor method of a pair for one fusion method."""
 
-    def fuse(self: PairFusion, *, preset: str | None = None, **options: Any) -> xr.DataArray:
+    def fuse(self: PairFusion, *, preset: str | None = None, **options: Any) -> xr.DataArray | xr.Dataset:
         return self.fuse(method, preset=preset, **options)
 
     fuse.__name__ = method
@@ -26,10 +26,12 @@ def _method_call(method: str) -> Callable[..., xr.DataArray]:
     return fuse
 
 
-def _scene_method_call(method: str) -> Callable[..., xr.DataArray]:
+def _scene_method_call(method: str) -> Callable[..., xr.DataArray | xr.Dataset]:
     """Make the accessor method of a hyperspectral scene for one fusion method."""
 
-    def fuse(self: SceneFusion, msi: xr.DataArray, *, srf: Any = None, preset: str | None = None, **options: Any) -> xr.DataArray:
+    def fuse(
+        self: SceneFusion, msi: xr.DataArray, *, srf: Any = None, preset: str | None = None, **options: Any
+    ) -> xr.DataArray | xr.Dataset:
         return self.fuse(msi, method, srf=srf, preset=preset, **options)
 
     fuse.__name__ = method
@@ -56,8 +58,9 @@ class PairFusion:
         device: str = "auto",
         prior: str | Path | None = None,
         weights: str | Path | None = None,
+        uncertainty: int | None = None,
         **options: Any,
-    ) -> xr.DataArray:
+    ) -> xr.DataArray | xr.Dataset:
         """Fuse the pair lazily.
 
         Parameters
@@ -77,6 +80,9 @@ class PairFusion:
             File of networks learnt from another scene to start from (``geofuse run --save-prior``).
         weights
             File of trained networks (``geofuse train``).
+        uncertainty
+            Number of posterior samples, 2 or more, from which the standard deviation of each value is found as well
+            (``subspace``, and ``argsdiff`` with preset fast or balanced).
         **options
             The method's own options by name, such as ``rank=8`` for ``subspace``.
 
@@ -84,14 +90,14 @@ class PairFusion:
         -------
         DataArray
             Scene (band, y, x) float32 in the HSI's units, one dask chunk a tile, NaN = no data, with CRS, transform and the band
-            coordinates of the HSI.
+            coordinates of the HSI. With ``uncertainty`` a Dataset of two such variables, ``fused`` and ``uncertainty``.
 
         Raises
         ------
         InputError
             If the dataset is not a pair.
         UnknownNameError, UsageError
-            If there is no such method, preset, option or device, or no use for the prior or the weights.
+            If there is no such method, preset, option or device, no use for the prior or the weights, or no posterior.
         MissingFileError, InputError
             If the prior or the weights are no file of their kind or were learnt with other sensors.
         """
@@ -105,7 +111,7 @@ class PairFusion:
         pair = self._pair
         if "spatial_ref" in pair.data_vars:  # as xarray reads a pair back from a file
             pair = pair.set_coords("spatial_ref")
-        settings = FusionSettings(method, preset, options, tile, overlap, seed, device, prior, weights)
+        settings = FusionSettings(method, preset, options, tile, overlap, seed, device, prior, weights, uncertainty)
         return fuse_lazily(Fusion(pair, settings))
 
     argsdiff = _method_call("argsdiff")
@@ -148,7 +154,7 @@ class SceneFusion:
         msi_average: int = 1,
         preset: str | None = None,
         **options: Any,
-    ) -> xr.DataArray:
+    ) -> xr.DataArray | xr.Dataset:
         """Bring this scene and ``msi`` together and fuse them lazily.
 
         Parameters
