@@ -87,6 +87,11 @@ class PosteriorSampler:
             f"coarse grid, as the MSI's bands show; deviations are widened {self.widening:.2f} times because the samples are few"
         )
 
+    def as_dict(self) -> dict[str, int | float | str]:
+        """How the deviation was scaled, for a summary."""
+        scales = {"from_coarse_to_fine": round(self.prediction.gain**0.5, 4), "for_few_samples": round(self.widening, 4)}
+        return {"samples": self.count, **scales, "note": self.note}
+
     def fit(self, model: SceneModel, samples: Sequence[TileData]) -> None:
         """Measure what the samples need on windows of the scene; the method is fitted."""
         use_threads()
