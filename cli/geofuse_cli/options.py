@@ -87,12 +87,12 @@ def coregister_option(default: str) -> Decorator:
     recorded = "recorded: what the fused image's tags record; " if default == "recorded" else ""
     return click.option(
         "--coregister",
-        type=click.Choice([*(["recorded"] if recorded else []), "auto", "shift", "affine", "smooth", "off"]),
+        type=click.Choice([*(["recorded"] if recorded else []), "auto", "shift", "affine", "smooth", "itk", "off"]),
         default=default,
         show_default=True,
         help="How to find out from the images how the hyperspectral one lies on the other; what is sure and more than 0.05 of its "
         f"pixels is put right. {recorded}auto: a shift, an affine map or a smooth field, whichever the images support; smooth: the "
-        "field if they support one, else as auto.",
+        "field if they support one, else as auto; itk: a shift by mutual information, for bands that look unlike (extra [itk]).",
     )
 
 

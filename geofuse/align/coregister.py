@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geofuse.align.bent_grid import BentGrid
-from geofuse.align.displacement import Field, Tie, fit_field, fit_windows, search, variances
+from geofuse.align.displacement import Field, Tie, comparable, fit_field, fit_windows, search, variances
 from geofuse.align.grids import Grid, GridPlan, positions
 from geofuse.align.move_psf import move_psf
 from geofuse.align.registration import Registration, nothing
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from geofuse.sensors.psf import Psf
 
-MODES = ("auto", "shift", "affine", "smooth", "off")
+MODES = ("auto", "shift", "affine", "smooth", "itk", "off")
 REACH = 6  # coarse pixels that are searched to each side, less in small scenes
 SIGNIFICANT = 0.05  # coarse pixels; what is below is left alone
 _TURNS = tuple(np.radians([0, -4, 4, -8, 8, -12, 12]))  # tried only where an affine map is asked for
@@ -37,6 +37,7 @@ _LARGEST_ERROR = 0.15  # coarse pixels
 _LEAST_SEARCHED = 0.3  # correlation at the best place of the search
 _LEAST_FOR_AFFINE = 5  # windows
 _LEAST_AGREEING = 0.4  # of the windows that could be compared
+_LEAST_CONTRAST = 2.5  # standard deviations that mutual information has to stand out
 _LEAST_FOR_SMOOTH = 16  # windows that hold data
 _SUSPICIOUS = 0.05  # coarse pixels that windows are off an affine map, for which "auto" looks for a smooth field
 
@@ -67,11 +68,14 @@ def register(hsi: Any, msi: Any, response: np.ndarray, psf: Psf, ratio: int, mod
         R (c, C) and the operator H.
     mode
         ``"shift"``, ``"affine"`` (rotations up to 12 degrees are searched), ``"smooth"`` (a field that bends, else as ``"auto"``),
-        or ``"auto"`` (whichever the windows support; a smooth field is tried where they do not fit an affine map well).
+        ``"itk"`` (a shift, by mutual information: :mod:`geofuse.align.mutual`), or ``"auto"`` (whichever the windows support; a
+        smooth field is tried where they do not fit an affine map well).
     pixel
         Size of a coarse pixel along x and y, in metres (:func:`pixel_metres`).
     """
     reach = int(min(REACH, min(hsi.shape[1:]) // 4))
+    if mode == "itk":
+        return _by_information(hsi, msi, psf, ratio, reach, pixel)
     windows = tie_windows(hsi, msi, response, psf, ratio, reach)
     if len(windows) < 2 or reach < 1:
         return nothing(f"{len(windows)} windows hold data in both images, expected 2 or more", len(windows))
@@ -83,21 +87,38 @@ def register(hsi: Any, msi: Any, response: np.ndarray, psf: Psf, ratio: int, mod
             f"the images correlate by {max(correlation, 0):.2f} at most, expected {_LEAST_SEARCHED} or more", len(windows)
         )
     field, ties = fit_windows(windows, start, partial(fit_field, affine={"shift": False, "affine": True}.get(mode)))
-    if mode in ("auto", "smooth") and _doubt(field, len(windows), reach):
+    if mode in ("auto", "smooth") and _doubt(field, comparable(windows, field), reach):
         field, ties = fit_windows(windows, start, partial(fit_field, affine=True))
-    why = _doubt(field, len(windows), reach)
+    n_windows = comparable(windows, field)
+    why = _doubt(field, n_windows, reach)
     instead = ""
     if mode == "smooth" or (mode == "auto" and (why or field.rms > _SUSPICIOUS)):
         small = tie_windows(hsi, msi, response, psf, ratio, reach, small=True)
         bent, bent_ties, instead = _smooth(small, start if why else field, hsi.shape[1:])
-        instead = instead or _doubt(bent, len(small), reach)
+        instead = instead or _doubt(bent, comparable(small, bent), reach)
         if not instead:
-            windows, field, ties, why = small, bent, bent_ties, ""
+            n_windows, field, ties, why = comparable(small, bent), bent, bent_ties, ""
     if why:
-        return nothing(why, len(windows))
-    confidence = field.n_agree / len(windows) * float(np.mean([found.correlation for found in ties]))
-    judged = _judged(field, hsi.shape[1:], pixel, len(windows), confidence)
+        return nothing(why, n_windows)
+    confidence = field.n_agree / n_windows * float(np.mean([found.correlation for found in ties]))
+    judged = _judged(field, hsi.shape[1:], pixel, n_windows, confidence)
     return replace(judged, instead=instead if mode == "smooth" else "")
+
+
+def _by_information(hsi: Any, msi: Any, psf: Psf, ratio: int, reach: int, pixel: tuple[float, float]) -> Registration:
+    """Find a shift by mutual information; its "windows" are the four quarters of the scene, each left out once."""
+    from geofuse.align.mutual import mutual_shift
+
+    found = mutual_shift(hsi, msi, psf, ratio, reach)
+    if found is None or reach < 1:
+        return nothing("too few coarse pixels hold data in both images", 0)
+    error = float(np.max(found.error))
+    if found.n_agree < 4 or found.contrast < _LEAST_CONTRAST or error > _LARGEST_ERROR:
+        stands = f"mutual information stands {found.contrast:.1f} standard deviations above that of other shifts"
+        agree = f"{found.n_agree} of 4 quarters agree, to {error:.2f} pixels"
+        return nothing(f"{stands}, {agree}; expected {_LEAST_CONTRAST:g}, 4 of 4, to {_LARGEST_ERROR}", 4)
+    field = Field(np.array(hsi.shape[1:]) / 2, found.shift, np.zeros((2, 2)), found.error, found.rms, found.n_agree)
+    return _judged(field, hsi.shape[1:], pixel, 4, min(1.0, found.contrast / 5))
 
 
 def _smooth(windows: Sequence, start: Field, shape: tuple[int, int]) -> tuple[Field | None, list[Tie], str]:

@@ -147,6 +147,13 @@ def tie(window: TieWindow, start: Field) -> Tie | None:
     return Tie(window.centre, there, variance * np.linalg.inv(normal), correlation, n_pixels)
 
 
+def comparable(windows: Sequence[TieWindow], field: Field | None) -> int:
+    """Count the windows in which, displaced by ``field``, enough pixels hold data in both images; all of them without a field."""
+    if field is None:
+        return len(windows)
+    return sum(_normal_equations(window, field.over(window)) is not None for window in windows)
+
+
 def fit_windows(
     windows: Sequence[TieWindow], start: Field, fit: Callable[[Sequence[Tie]], Field]
 ) -> tuple[Field | None, list[Tie]]:

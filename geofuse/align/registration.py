@@ -36,7 +36,7 @@ class Registration:
     rms
         What the agreeing windows leave, in coarse pixels.
     n_windows, n_agree
-        Windows with data in both images, and those that agree with the fit.
+        Windows with enough data in both images, and those that agree with the fit.
     confidence
         0 to 1: share of the windows that agree, times their mean correlation.
     applied

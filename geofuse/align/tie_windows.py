@@ -135,6 +135,18 @@ def _cut(hsi: Any, msi: Any, response: np.ndarray, psf: Psf, ratio: int, reach: 
     return TieWindow(seen, row, col, spline, known, (top + first, left + first), step)
 
 
+def blurred_with(fine: np.ndarray, psf: Psf, ratio: int) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
+    """Blur a fine image (c, m, n) with the PSF over its data.
+
+    Returns
+    -------
+    tuple of (ndarray (c, k, l), ndarray (k, l) bool, (float, float))
+        The samples, where they rest on data, and place of the first and distance of the samples, in coarse pixels.
+    """
+    out, known, first = _blurred(fine, psf, ratio)
+    return out, known, (first, max(1, ratio // _SAMPLES) / ratio)
+
+
 def _blurred(fine: np.ndarray, psf: Psf, ratio: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Blur (c, m, n) over its data with the PSF: samples (c, k, l), where they rest on data, and the first one's place."""
     valid = np.isfinite(fine).all(axis=0)

@@ -20,7 +20,7 @@ from geofuse.report.content import NAMES, Layer, ReportContent, ReportLimits
 from geofuse.report.error_map import ErrorMap, compare
 from geofuse.report.gather import Request, gather
 from geofuse.report.placement import Grid, locate, picture_points, pixel_ratio
-from geofuse.scene import BandMetadata, band_metadata
+from geofuse.scene import BandMetadata, band_metadata, make_scene
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -114,7 +114,9 @@ def _where_it_lies(hsi: xr.DataArray, fused: xr.DataArray) -> xr.DataArray:
 
     recorded = fused.attrs.get("provenance", {}).get("GEOFUSE_COREGISTRATION")
     moved = Registration.from_tag(recorded).crs_map if recorded else None
-    return hsi if moved is None else hsi.rio.write_transform(Affine(*moved) @ hsi.rio.transform())
+    if moved is None:
+        return hsi
+    return make_scene(hsi.data, band_metadata(hsi), Affine(*moved) @ hsi.rio.transform(), hsi.rio.crs, hsi.attrs)
 
 
 def _name(scene: xr.DataArray, otherwise: str) -> str:
