@@ -24,6 +24,7 @@ from geofuse.fusion import DEFAULT_TILE as DEFAULT_TILE
 from geofuse.fusion import Fusion, FusionSettings
 from geofuse.fusion import choose_options as choose_options
 from geofuse.fusion import sample_windows as sample_windows
+from geofuse.memory import share_arenas
 from geofuse.methods.base import Report, silent
 from geofuse.result import OutputOptions, RunSummary, input_hashes, output_spec, provenance, summarise, uncertainty_spec
 from geofuse.tiling import Window
@@ -151,6 +152,7 @@ def run(
     from geofuse.io import check_output_path, choose_driver
 
     check_output_path(output)
+    share_arenas()
     settings, output_options = settings or FusionSettings(), output_options or OutputOptions()
     driver = choose_driver(output, output_options.driver)
     execution = execution or ExecutionOptions()

@@ -77,7 +77,7 @@ def fuse_tiles(fusion: Fusion, stitcher: Stitcher, space: Workspace, execution: 
     """
     total, to_do = len(fusion.grid), stitcher.to_do
     done = total - len(to_do)
-    space.keep = done > 0
+    space.keep = space.keep or done > 0
     inner = report if total == 1 else silent
     if done and to_do:
         report("fusing tiles", done, total)

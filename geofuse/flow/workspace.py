@@ -53,6 +53,7 @@ class Workspace:
         except OSError as error:
             raise OutputError(f"{self.output}: cannot work in {self.folder} ({error.strerror}); choose another output") from None
         remove_leftovers(self._final)
+        self.keep = (self.folder / _JOURNAL).exists()  # an earlier run's, until it is decided to start anew
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -89,6 +90,7 @@ class Workspace:
         if begun is not None:
             self._refuse_other(begun["identity"], identity)
             return Journal(path)
+        self.keep = False
         for entry in self.folder.iterdir():
             if entry.name != _LOCK:
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
