@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 @click.argument("msi", type=image_path)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The hyperspectral image put right; without it, only say.")
 @click.option(
-    "--model", type=click.Choice(["auto", "shift", "affine", "smooth", "itk"]), default="auto", show_default=True, help="What is fitted."
+    "--model",
+    type=click.Choice(["auto", "shift", "affine", "smooth", "itk"]),
+    default="auto",
+    show_default=True,
+    help="What is fitted.",
 )
 @pair_options(without=("coregister", "radiometry", "mask", "change"))
 @json_option
