@@ -41,10 +41,10 @@ def command(
     With --reference: psnr (dB, mean over bands), psnr_global, rmse (in the reference's units), sam (degrees), ergas, ssim, uiqi,
     q2n and scc over the pixels that have data in every band of both images.
 
-    With --hsi and --msi, and the options that 'geofuse run' had: d_lambda, d_s, qnr, d_lambda_k and hqnr, and how far FUSED, made
-    coarse and seen by the MSI's bands, is from the two images (rms in their units, and in dB of their power). In the JSON these
-    are under "no_reference". Where the HSI truly lies, its PSF and an estimated response are taken from what FUSED records of its making,
-    unless an option says otherwise.
+    With --hsi and --msi, and the options that 'geofuse run' had: d_lambda, d_s, qnr, d_lambda_k and hqnr, and how far FUSED,
+    made coarse and seen by the MSI's bands, is from the two images (rms in their units, and in dB of their power). In the JSON
+    these are under "no_reference". Where the HSI truly lies, its PSF and an estimated response are taken from what FUSED
+    records of its making, unless an option says otherwise.
 
     With --json, an infinite score is the string "inf" and one that is not defined is null.
     """
