@@ -46,6 +46,7 @@ def test_a_shift_between_bands_that_are_no_function_of_each_other_is_found():
     assert found(hsi, msi, "auto").model == "none"
 
 
+@pytest.mark.slow
 def test_unrelated_images_are_left_alone():
     pytest.importorskip("SimpleITK")
     rng = np.random.default_rng(1)
