@@ -1,8 +1,8 @@
 """Radiometry: gain and offset between what the two images show of the same light, band by band.
 
 With the response R known both images ought to agree on the coarse grid, H(Y)_b = R_b X. Calibration, haze and units differ, so
-H(Y)_b = g_b R_b X + o_b is fitted robustly: Huber's weights in iteratively reweighted least squares, so that clouds, change and
-shadows have little say. The MSI becomes (Y - o) / g, in the HSI's units; g and o are recorded, so it can be undone.
+H(Y)_b = g_b R_b X + o_b is fitted robustly: iteratively reweighted least squares with Huber's weights and then Tukey's, so that
+clouds, change and shadows have no say. The MSI becomes (Y - o) / g, in the HSI's units; g and o are recorded, so it can be undone.
 
 A correction is made only where the images ask for it: it has to take away three tenths of the robust misfit, to stand out of what
 leaving parts of the scene out changes, and the images have to go together in the first place. Rows of R that were estimated from
@@ -24,7 +24,8 @@ from geofuse.sensors.psf import Psf
 
 MODES = ("auto", "off")
 _HUBER = 1.345  # Huber's tuning constant: 95 % efficient for Gaussian errors
-_ROUNDS = 20
+_TUKEY = 4.685  # Tukey's, likewise
+_ROUNDS = 30
 _GAIN_OF_FIT = 0.7  # of the misfit that may be left for a correction to be worth making
 _STANDARD_ERRORS = 4.0
 _LEAST_CORRELATION = 0.5
@@ -113,20 +114,20 @@ def fit_band(seen: np.ndarray, observed: np.ndarray, block: np.ndarray) -> BandF
 
 
 def _robust_line(x: np.ndarray, y: np.ndarray, with_offset: bool) -> tuple[float, float, np.ndarray]:
-    """Fit y = gain x + offset by iteratively reweighted least squares with Huber's weights."""
+    """Fit y = gain x + offset by iteratively reweighted least squares: Huber's weights, then Tukey's from where these end."""
     gain = float(np.median(y) / np.median(x)) if not with_offset and np.median(x) else 1.0
     offset, weight = 0.0, np.ones(len(x))
     for i in range(_ROUNDS):
         if i or not with_offset:
             residual = y - gain * x - offset
             size = 1.4826 * float(np.median(np.abs(residual)))
-            weight = np.minimum(1.0, _HUBER * size / np.maximum(np.abs(residual), 1e-300))
+            scaled = np.abs(residual) / max(size, 1e-300)
+            weight = np.minimum(1.0, _HUBER / np.maximum(scaled, 1e-300))
+            if i >= _ROUNDS // 2:
+                weight = np.clip(1 - (scaled / _TUKEY) ** 2, 0.0, 1.0) ** 2
         mean_x, mean_y = (np.average(v, weights=weight) if with_offset else 0.0 for v in (x, y))
         new = float(weight @ ((x - mean_x) * (y - mean_y)) / max(weight @ (x - mean_x) ** 2, 1e-300))
-        done = abs(new - gain) < 1e-7 * abs(new) and i
         gain, offset = new, float(mean_y - new * mean_x)
-        if done:
-            break
     return gain, offset, weight
 
 
@@ -143,8 +144,8 @@ def _covariance(x: np.ndarray, y: np.ndarray, weight: np.ndarray, block: np.ndar
 
 
 def _misfit(residual: np.ndarray) -> float:
-    """Robust mean square: of the nine tenths that fit best."""
-    return float(np.sort(residual**2)[: max(1, int(0.9 * len(residual)))].mean())
+    """Robust mean square: of the seven tenths that fit best."""
+    return float(np.sort(residual**2)[: max(1, int(0.7 * len(residual)))].mean())
 
 
 def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
