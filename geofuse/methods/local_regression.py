@@ -113,6 +113,33 @@ def regress(msi: CoarseMsi, coefficients: torch.Tensor, weight: torch.Tensor, no
     return torch.cat([slope, intercept[:, None]], dim=1).float()
 
 
+def texture_gain(parts: list[tuple[CoarseMsi, torch.Tensor]], noise: torch.Tensor) -> float:
+    """Compare the MSI's texture inside coarse pixels with that between neighbouring ones.
+
+    Parameters
+    ----------
+    parts
+        Windows of the scene, each the MSI's statistics and the weight (h, w) of its coarse pixels.
+    noise
+        (c,) noise standard deviation of the fine MSI.
+
+    Returns
+    -------
+    Variance about the means of coarse pixels, noise taken off, over the variance of blurred pixels in a window; pooled over bands,
+    and never below 0.1.
+    """
+    power = noise.double()[:, None, None] ** 2
+    inside, between = 0.0, 0.0
+    for msi, weight in parts:
+        w, blurred = weight.double(), msi.blurred.double()
+        rows, cols = _window_matrix(w.shape[0], w), _window_matrix(w.shape[1], w)
+        total = (rows @ (w @ cols)).clamp(min=1e-9)
+        mean, square = (rows @ ((image * w) @ cols) / total for image in (blurred, blurred**2))
+        inside += float(((msi.mean_square - msi.mean.double() ** 2 - power) / power * w).sum())
+        between += float(((square - mean**2) / power * w).sum())
+    return max(inside / max(between, 1e-12), 0.1) if between > 0 else 1.0
+
+
 def predict_coarse(predictor: torch.Tensor, msi: torch.Tensor) -> torch.Tensor:
     """Apply a predictor (d, c+1, h, w) to an MSI on the same grid (c, h, w): (d, h, w)."""
     return torch.einsum("kihw,ihw->khw", predictor, features(msi))
