@@ -40,12 +40,14 @@ from geofuse.diffusion.texture_network import TextureNetwork
 from geofuse.methods.argsdiff_paper import PaperArgsDiff
 from geofuse.methods.base import Report, SceneModel, TileData
 from geofuse.methods.device import use_threads
+from geofuse.methods.local_regression import texture_gain
 from geofuse.methods.prior import Prior, TurnedNetwork
 from geofuse.methods.spectral_basis import SpectralBasis
 from geofuse.methods.subspace import Subspace, SubspaceOptions, TileProblem
 
 _TEXTURE, _SPECTRUM, _PROBE = range(10, 13)  # purposes of random streams; the paper preset has 0 to 4
-_LEAST_ERROR = 0.02  # of a component's estimate, in units of the MSI's noise variance
+_LEAST_ERROR = 0.15  # of a component's estimate, in units of the MSI's noise variance
+_VARIANCE_BY_GAIN = 3.0  # the prediction's variance over what the pilot takes, by the MSI's texture gain, once the MSI is clean
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,9 @@ class ArgsDiff:
         learning = self._learning(options.spatial_steps, 1e-2, options.batch)
         teach_texture(self.texture, sampler, options.reverse_levels, learning, stream(self.model.seed, _TEXTURE), report)
         self._calibrate(problems)
+        if learning.steps or self._prior:
+            gain = texture_gain([(p.msi_on_coarse, p.regression_weight) for p in problems], problems[0].data.fine_noise)
+            self.pilot.precision = self.pilot.precision / (_VARIANCE_BY_GAIN * gain)
 
     @torch.no_grad()
     def _calibrate(self, problems: Sequence[TileProblem]) -> None:
