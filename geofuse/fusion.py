@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 DEFAULT_TILE = 512  # fine pixels
 _SAMPLE_SIDE = 512  # fine pixels of a window to learn from; fixed, so that the tile size cannot change what is learnt
 _SAMPLE_SIDE_COARSE = 32
+_WHOLE_SAMPLES = 4  # so many windows are the whole of a scene; a larger one is sampled by windows of half the side
 _MAX_SAMPLES = 16
 
 
@@ -93,9 +94,7 @@ class Fusion:
             pair["response"].values, Psf.from_tag(pair.attrs["psf"]), ratio, pair["wavelength"].values, settings.seed, device
         )
         self._use_weights(settings.weights)
-        overlap = self.method.halo * ratio if settings.overlap is None else settings.overlap
-        tile = DEFAULT_TILE if settings.tile is None else settings.tile
-        self.grid = TileGrid(pair.sizes["y"], pair.sizes["x"], ratio, tile, overlap)
+        self.cut(DEFAULT_TILE if settings.tile is None else settings.tile)
         if settings.prior is not None:
             self._start_from(settings.prior)
         self.posterior = self._posterior(settings.uncertainty)
@@ -104,6 +103,12 @@ class Fusion:
     def n_bands(self) -> int:
         """Number of bands of a fused tile: the HSI's, and as many standard deviations after them if there is a posterior."""
         return self.pair.sizes["band"] * (1 if self.posterior is None else 2)
+
+    def cut(self, tile: int) -> None:
+        """Cut the scene into tiles of another size; may be done at any time before the first tile is fused."""
+        pair, ratio, overlap = self.pair, self.model.ratio, self.settings.overlap
+        overlap = self.method.halo * ratio if overlap is None else overlap
+        self.grid = TileGrid(pair.sizes["y"], pair.sizes["x"], ratio, tile, overlap)
 
     def fit(self, report: Report = silent) -> None:
         """Learn what holds for the whole scene from sample windows that depend on the scene alone."""
@@ -239,8 +244,14 @@ def choose_options(kind: Any, name: str, preset: str, overrides: Mapping[str, An
 
 
 def sample_windows(height: int, width: int, ratio: int) -> list[tuple[Window, Edges]]:
-    """Choose the windows to learn from: all of a small scene, else 16 spread evenly; they depend on the scene's size alone."""
+    """Choose the windows to learn from: all of a small scene, else 16 spread evenly; they depend on the scene's size alone.
+
+    A small scene has up to 4 windows of 512 pixels (32 coarse ones at ratios above 16). Those of a larger one have half the side,
+    so that learning takes no more memory than for a scene of 1024 x 1024, however large it is.
+    """
     side = max(_SAMPLE_SIDE, _SAMPLE_SIDE_COARSE * ratio)
-    tiles = list(TileGrid(height, width, ratio, side, 0))
+    tiles = TileGrid(height, width, ratio, side, 0)
+    if len(tiles) > _WHOLE_SAMPLES:
+        tiles = TileGrid(height, width, ratio, side // 2, 0)
     chosen = np.unique(np.linspace(0, len(tiles) - 1, min(len(tiles), _MAX_SAMPLES)).round().astype(int))
     return [(tiles[i].outer, tiles[i].edges) for i in chosen]

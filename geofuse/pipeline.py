@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from geofuse.errors import OutputError, UsageError
+from geofuse.flow.budget import Plan, plan_memory
 from geofuse.flow.execution import ExecutionOptions as ExecutionOptions
 from geofuse.flow.execution import fuse_tiles, learn
 from geofuse.flow.identity import run_identity
@@ -168,6 +171,7 @@ def run(
             from geofuse.align.trust import save_weights
 
             save_weights(fusion.pair, write_weights)
+        plan = _plan(fusion, output, output_options, driver, execution)
         spec = output_spec(fusion, output_options, {**provenance(fusion), **input_hashes(hsi, msi)})
         identity = run_identity(fusion, spec, driver, pair_options)
         journal = space.open_journal(identity, resume=execution.resume)
@@ -179,7 +183,7 @@ def run(
             forms = {output: spec} if beside is None else {output: spec, beside: uncertainty_spec(fusion, spec)}
             outputs = _open_outputs(stack, forms, driver, space)
             window = Window(*fusion.pair.attrs["output_window"])
-            stitcher = Stitcher(fusion.grid, window, outputs, journal, space.subfolder("tiles"))
+            stitcher = Stitcher(fusion.grid, window, outputs, journal, space.subfolder("tiles"), plan.in_flight)
             clock.lap("reading")
             if beside is None and (stitcher.to_do or save_prior is not None):
                 learn(fusion, journal, report)
@@ -192,6 +196,17 @@ def run(
         report("finishing the file", 1, 1)
     clock.lap("writing")
     return summarise(fusion, spec, str(output), clock.seconds, clock.shares_since(before), stitcher.failed, beside)
+
+
+def _plan(fusion: Fusion, output: str | Path, options: OutputOptions, driver: str, execution: ExecutionOptions) -> Plan:
+    """Cut the scene into tiles that the memory allows."""
+    from geofuse.io import open_sink
+
+    form = output_spec(fusion, options, {})
+    block = open_sink(output, form, driver=driver).block
+    plan = plan_memory(fusion, block, np.dtype(form.dtype).itemsize, execution.memory_bytes, fusion.settings.tile)
+    fusion.cut(plan.tile)
+    return plan
 
 
 def _open_outputs(stack: ExitStack, forms: Mapping[Any, OutputSpec], driver: str, space: Workspace) -> list[Output]:

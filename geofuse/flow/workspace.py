@@ -50,6 +50,8 @@ class Workspace:
         """
         try:
             self._lock = self._locked()
+        except OutputError:
+            raise
         except OSError as error:
             raise OutputError(f"{self.output}: cannot work in {self.folder} ({error.strerror}); choose another output") from None
         remove_leftovers(self._final)

@@ -195,9 +195,7 @@ def keep_going(pair, monkeypatch, fails):
 
 
 def test_keep_going_leaves_failed_tiles_as_no_data_lists_them_and_exits_with_3(pair, names, monkeypatch, capsys):
-    fuse(pair, name="whole.tif")
-    keep_going(pair, monkeypatch, {(16, 16)})
-    arguments = ["run", pair / "hsi.tif", pair / "msi.tif", "-o", pair / "out.tif", "--srf", pair / "camera.csv", "--psf", "box"]
+    arguments = ["run", pair / "hsi.tif", pair / "msi.tif", "--srf", pair / "camera.csv", "--psf", "box"]
     more = [
         "--min-coverage",
         0.5,
@@ -212,7 +210,10 @@ def test_keep_going_leaves_failed_tiles_as_no_data_lists_them_and_exits_with_3(p
         "--keep-going",
         "--json",
     ]
-    code = command_line.run([str(a) for a in (*arguments, *more)])
+    assert command_line.run([str(a) for a in (*arguments, *more, "-o", pair / "whole.tif")]) == 0
+    keep_going(pair, monkeypatch, {(16, 16)})
+    capsys.readouterr()
+    code = command_line.run([str(a) for a in (*arguments, *more, "-o", pair / "out.tif")])
     summary = json.loads(capsys.readouterr().out)
     assert code == 3 and summary["failed_tiles"] == {"6": "a cosmic ray"} and names(pair) == {"out.tif", "whole.tif"}
     with rasterio.open(pair / "whole.tif") as whole, rasterio.open(pair / "out.tif") as out:

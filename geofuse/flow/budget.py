@@ -1,0 +1,104 @@
+"""How much memory a run takes, and the tile size that keeps within a limit.
+
+The model, in bytes, adds up what is held at the same time. With P the fine pixels of a tile with its halo, R those of a region that
+is written, B the bands of a fused tile, C and c those of the two images, r the ratio and s the bytes of a stored value:
+
+* libraries and the open pair, ``_BASE``; measured 0.48 GB. Not taken from the process, so that a run that is resumed plans alike;
+* fusing: a multiple of 4 C P that depends on the method (result included), measured, see ``_FUSING``;
+* fused tiles with the writer: 4 B P each;
+* writing: B R (4 + 3.5 s), the blended region, its stored form, and its blocks twice while they are compressed;
+* reading ahead: two tiles of 4 P (c + C / r^2), and the one being fused;
+* GDAL's block cache, and 64 MiB of buffers.
+
+Learning takes no more for larger scenes or tiles (:func:`geofuse.fusion.sample_windows`): 4 (c + C / r^2) bytes for each pixel of
+the windows and what the method makes of it. ``docs/scale.md`` holds the model against measurements.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from geofuse.errors import UsageError
+from geofuse.fusion import DEFAULT_TILE, sample_windows
+from geofuse.io.gdal_log import CACHE_BYTES
+from geofuse.tiling import RegionGrid, TileGrid, Window
+
+if TYPE_CHECKING:
+    from geofuse.fusion import Fusion
+
+TILES = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 96, 64)
+"""Tile sizes to choose from, fine pixels."""
+
+_BASE = 500 * 2**20
+_BUFFERS = 64 * 2**20
+_FUSING = {"bicubic": 1.0, "subspace": 1.35, "argsdiff": 1.6, "gsa": 1.4, "sfim": 1.4, "glp": 1.4, "fuse": 1.4}  # of 4 C P
+_FUSING_OTHERS = 3.0
+_LEARNING = {"subspace": 440, "argsdiff": 1400}  # bytes a pixel of the sample windows; measured on 8 + 150 bands
+_LEARNING_OTHERS = 600
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A tile size, how many fused tiles may wait for the writer, and the memory that this is expected to take at most."""
+
+    tile: int
+    in_flight: int
+    expected_bytes: int
+
+
+def plan_memory(fusion: Fusion, block: tuple[int, int], itemsize: int, limit: int | None, asked: int | None) -> Plan:
+    """Choose the tile size.
+
+    Parameters
+    ----------
+    fusion
+        The fusion, which has not learnt yet.
+    block, itemsize
+        Rows and columns of the output's blocks, bytes of a stored value.
+    limit
+        Bytes the process may take; None for no limit.
+    asked
+        Tile size that the user asked for; None to choose one: 512 without a limit, else the largest that fits.
+
+    Raises
+    ------
+    UsageError
+        If the limit is too low for the tile size asked for, or for any.
+    """
+    if limit is None:
+        tile = asked or DEFAULT_TILE
+        return Plan(tile, 1, expected_bytes(fusion, tile, block, itemsize, 1))
+    least = 0
+    for tile in (asked,) if asked else TILES:
+        for in_flight in (2, 1):
+            least = expected_bytes(fusion, tile, block, itemsize, in_flight)
+            if least <= limit:
+                return Plan(tile, in_flight, least)
+    what = f"tiles of {asked} pixels take" if asked else f"this pair takes, even with tiles of {TILES[-1]} pixels,"
+    remedy = "leave --tile out, or " if asked else ""
+    raise UsageError(
+        f"--memory {limit / 2**30:.2f} GiB is too little: {what} about {least / 2**30:.2f} GiB; {remedy}give more with --memory"
+    )
+
+
+def expected_bytes(fusion: Fusion, tile: int, block: tuple[int, int], itemsize: int, in_flight: int) -> int:
+    """Return the memory that a run is expected to take at most."""
+    whole, name = fusion.grid, fusion.settings.method
+    grid = TileGrid(whole.height, whole.width, whole.ratio, tile, whole.overlap)
+    pixels = _largest(grid.row_bounds, whole.overlap, whole.height) * _largest(grid.col_bounds, whole.overlap, whole.width)
+    regions = RegionGrid.of(Window(*fusion.pair.attrs["output_window"]), block, grid.tile)
+    hsi, msi, bands = fusion.pair.sizes["band"], fusion.pair.sizes["band_msi"], fusion.n_bands
+    both = 4 * (msi + hsi / whole.ratio**2)
+    tiles = pixels * (_FUSING.get(name, _FUSING_OTHERS) * 4 * hsi + 4 * (bands - hsi) + in_flight * 4 * bands + 3 * both)
+    writing = bands * regions.rows * regions.cols * (4 + 3.5 * itemsize)
+    samples = sum(window.height * window.width for window, _ in sample_windows(whole.height, whole.width, whole.ratio))
+    learning = samples * (both + _LEARNING.get(name, _LEARNING_OTHERS))
+    return int(_BASE + _BUFFERS + CACHE_BYTES + max(tiles + writing, learning))
+
+
+def _largest(bounds: tuple[int, ...], overlap: int, size: int) -> int:
+    """Return the longest side of a tile with its halo along one axis."""
+    return min(int(np.diff(bounds).max()) + 2 * overlap, size)
