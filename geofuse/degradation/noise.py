@@ -14,7 +14,8 @@ from scipy.stats import chi2
 _SECOND_DIFFERENCE = np.outer([1.0, -2.0, 1.0], [1.0, -2.0, 1.0]) / 6.0  # unit response to white noise (Immerkaer 1996, eq. 4)
 _BLOCK = 8
 _QUANTILE = 0.1
-_LEAST_SHARE = 0.25  # of a residual that is left to the MSI's noise; with 0.05 an overestimated HSI noise drove it to zero
+_LEAST_SHARE = 0.25  # of a residual: left to the MSI's noise where the HSI's is said to explain all of it
+_DOUBT = 0.8  # explained share from which that begins
 _CORRELATED_SHARE = 0.44  # filtered white noise is correlated: 64 values count as 28 independent ones
 _CALM_SHARE = 0.5
 _CALM_SPECTRA_PER_BAND = 4  # fewer do not tell noise from signal
@@ -196,7 +197,8 @@ def consistency_noise(residual: np.ndarray, psf_power: float, explained: np.ndar
     psf_power
         Sum of the squared weights with which one coarse pixel averages fine ones.
     explained
-        (c,) variance in the residual that the HSI's noise accounts for.
+        (c,) variance in the residual that the HSI's noise accounts for. Where that is nearly all of it or more, the HSI's noise was
+        overestimated (by spectra that few components do not explain), and less is believed.
 
     Returns
     -------
@@ -204,7 +206,9 @@ def consistency_noise(residual: np.ndarray, psf_power: float, explained: np.ndar
     """
     n = residual.shape[1]
     variance = residual.astype(np.float64).var(axis=1) * (1.0 + 2.0 * np.sqrt(2.0 / max(n, 2)))
-    return np.sqrt(np.maximum(variance - explained, _LEAST_SHARE * variance) / psf_power)
+    share = explained / np.maximum(variance, 1e-300)
+    left = np.maximum(1.0 - share, _LEAST_SHARE * np.clip((share - _DOUBT) / (1.0 - _DOUBT), 0.0, 1.0))
+    return np.sqrt(left * variance / psf_power)
 
 
 def _block_covariances(image: np.ndarray) -> np.ndarray:
