@@ -86,15 +86,21 @@ class Fusion:
         kind = METHODS.get(settings.method)
         device = pick_device(settings.device)
         self.preset = settings.preset or kind.default_preset(device)
-        self.options = choose_options(kind, settings.method, self.preset, settings.options)
-        self.method = kind(self.options)
         self.pair, self.settings = pair, settings
         ratio = int(pair.attrs["ratio"])
         self.model = SceneModel(
             pair["response"].values, Psf.from_tag(pair.attrs["psf"]), ratio, pair["wavelength"].values, settings.seed, device
         )
-        self._use_weights(settings.weights)
+        self.begin_again(choose_options(kind, settings.method, self.preset, settings.options))
         self.cut(DEFAULT_TILE if settings.tile is None else settings.tile)
+
+    def begin_again(self, options: Any = None, device: str | None = None) -> None:
+        """Make the method anew, as if nothing was learnt, with other options or on another device if given."""
+        settings = self.settings
+        self.options = self.options if options is None else options
+        self.model = self.model if device is None else dataclasses.replace(self.model, device=device)
+        self.method = METHODS.get(settings.method)(self.options)
+        self._use_weights(settings.weights)
         if settings.prior is not None:
             self._start_from(settings.prior)
         self.posterior = self._posterior(settings.uncertainty)

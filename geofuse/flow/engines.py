@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from geofuse.flow.device_memory import Fallback
 from geofuse.methods.base import Report, TileData
 
 if TYPE_CHECKING:
@@ -52,18 +53,19 @@ def fuse_here(fusion: Fusion, indices: Sequence[int], report: Report, lap: Lap) 
     Fused
         A tile that could not be read or fused comes with its error; whether to go on is up to the caller.
     """
+    fallback = Fallback(fusion)
     with _ReadingAhead(fusion, indices) as reader:
         for index in indices:
             data = reader.next()
             lap("reading")
-            yield _fused(fusion, index, data, report)
+            yield _fused(fallback, index, data, report)
 
 
-def _fused(fusion: Fusion, index: int, data: TileData | Exception, report: Report) -> Fused:
+def _fused(fallback: Fallback, index: int, data: TileData | Exception, report: Report) -> Fused:
     if isinstance(data, Exception):
         return Fused(index, None, data)
     try:
-        return Fused(index, fusion.fuse_data(data, report))
+        return Fused(index, fallback.fuse(data, report))
     except Exception as error:
         return Fused(index, None, error)
 

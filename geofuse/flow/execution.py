@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from geofuse.errors import GeofuseError, UsageError
+from geofuse.flow.device_memory import Fallback
 from geofuse.flow.engines import Fused, Lap, fuse_here
 from geofuse.flow.stitching import Stitcher
 from geofuse.flow.workspace import Workspace
@@ -55,7 +56,7 @@ def learn(fusion: Fusion, journal: Journal, report: Report) -> None:
     """
     from geofuse.methods.fingerprint import fingerprint
 
-    fusion.fit(report)
+    Fallback(fusion).fit(report)
     learnt = fingerprint(fusion.method)
     before = journal.get("learnt")
     if before is None:

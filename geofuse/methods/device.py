@@ -52,6 +52,15 @@ def pick_device(name: str = "auto") -> str:
     return wanted
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that a device has no memory left; if so, give back what torch keeps in reserve there."""
+    if not isinstance(error, torch.OutOfMemoryError):
+        return False
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return True
+
+
 def use_threads() -> int:
     """Let torch compute with the number of threads that :func:`geofuse.threads.choose_threads` chooses; returns it."""
     count = choose_threads().count
