@@ -166,8 +166,9 @@ def _teach(network: nn.Module, error: Callable[[], Tensor], options: LearningOpt
     if options.steps == 0:
         return
     optimiser = torch.optim.Adam(network.parameters(), options.learning_rate, betas=(0.9, 0.99))
+    warming = 0.1 if options.steps != 10 else 0.2  # OneCycleLR divides by zero where that is exactly one step
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, options.learning_rate, total_steps=options.steps, pct_start=0.1, final_div_factor=100
+        optimiser, options.learning_rate, total_steps=options.steps, pct_start=warming, final_div_factor=100
     )
     average = [p.detach().clone() for p in network.parameters()]
     for step in range(options.steps):
