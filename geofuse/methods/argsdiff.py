@@ -88,7 +88,7 @@ class FastOptions:
     batch: int = 1
     reverse_levels: tuple[float, ...] = (1.0, 0.5)
     symmetries: int = 8
-    generic_start: bool = True
+    generic_start: bool = False
     adaptation: float = 0.25
 
 
