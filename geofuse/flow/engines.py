@@ -17,6 +17,7 @@ import numpy as np
 
 from geofuse.flow.device_memory import Fallback
 from geofuse.methods.base import Report, TileData
+from geofuse.tiling import Blending, TileGrid
 
 if TYPE_CHECKING:
     from geofuse.fusion import Fusion
@@ -27,7 +28,10 @@ Lap = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Fused:
-    """A tile that was worked on: its place in the grid, and its values (band, h, w) of ``tile.outer`` or why there are none."""
+    """A tile that was worked on: its place in the grid, and its values or why there are none.
+
+    The values are those of the part of the scene that it contributes to, (band, h, w); see :class:`geofuse.tiling.Blending`.
+    """
 
     index: int
     values: np.ndarray | None
@@ -65,9 +69,14 @@ def _fused(fallback: Fallback, index: int, data: TileData | Exception, report: R
     if isinstance(data, Exception):
         return Fused(index, None, data)
     try:
-        return Fused(index, fallback.fuse(data, report))
+        return Fused(index, fallback.fuse(data, report)[:, *contributed(fallback.fusion.grid, index)])
     except Exception as error:
         return Fused(index, None, error)
+
+
+def contributed(grid: TileGrid, index: int) -> tuple[slice, slice]:
+    """Return the rows and columns of a tile's outer window that it contributes to the scene."""
+    return Blending(grid).contribution(index).within(grid[index].outer).slices
 
 
 class _ReadingAhead:

@@ -163,14 +163,12 @@ class Stitcher:
 
     def _take(self, fused: Fused) -> None:
         """Keep a tile and write what it completes."""
-        tile = self.grid[fused.index]
         if fused.values is None:
             self.failed[fused.index] = str(fused.error)
             self.journal.add({"key": f"tile {fused.index}", "status": "failed", "error": str(fused.error)})
         else:
-            part = self._blending.contribution(fused.index).within(tile.outer)
             try:
-                checksum = self._spool.put(fused.index, fused.values[:, *part.slices])
+                checksum = self._spool.put(fused.index, fused.values)
             except OSError as error:
                 raise OutputError(f"{self.folder}: a tile cannot be written ({error.strerror}); make room") from error
             self.journal.add({"key": f"tile {fused.index}", "status": "done", "crc": checksum})
