@@ -33,10 +33,23 @@ class ThreadChoice:
     offered: int  # cores this process may use
 
 
+_fixed: int | None = None
+
+
+def fix_threads(count: int | None) -> None:
+    """Let :func:`choose_threads` choose this number from now on, whatever is offered here; None takes it back.
+
+    For processes that go on with what another has begun: the same number of threads gives the same bytes.
+    """
+    global _fixed
+    _fixed = count
+
+
 def choose_threads() -> ThreadChoice:
     """Choose how many threads to compute with.
 
-    ``GEOFUSE_THREADS`` decides, else ``OMP_NUM_THREADS``, else the cores offered; never more than the cores offered.
+    What :func:`fix_threads` was told decides, else ``GEOFUSE_THREADS``, else ``OMP_NUM_THREADS``, else the cores offered; the last
+    three never more than the cores offered.
 
     Raises
     ------
@@ -44,6 +57,8 @@ def choose_threads() -> ThreadChoice:
         If ``GEOFUSE_THREADS`` is not a whole number from 1 up.
     """
     offered, reason = _offered_cores()
+    if _fixed is not None:
+        return ThreadChoice(_fixed, "as many as in the process that began this work", offered)
     asked = os.environ.get("GEOFUSE_THREADS", "").strip()
     if asked:
         if not asked.isdecimal() or int(asked) < 1:

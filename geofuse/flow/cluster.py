@@ -4,9 +4,9 @@ What was learnt goes to each worker once. Workers read their tiles from the inpu
 same paths; they send back the part of a tile that the result needs. At most two tiles a worker are under way: one is read while the
 other is fused. A tile whose worker ends is fused by another one.
 
-Sums and matrix products come out differently in the last bit with another number of threads (torch 2.13: the inner products of the
-solver with 2 in place of 1, products of matrices with 4). So workers compute with as many threads as this process, and the bytes are
-those of a run without workers; on this machine each worker is held to its own share of the cores meanwhile.
+Sums and products come out differently in the last bit with another number of threads (torch 2.13: the inner products of the solver
+with 2 in place of 1, products of matrices with 4). So workers compute with as many threads as this process, and the bytes are those
+of a run without workers; on this machine each worker is held to its own share of the cores meanwhile.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def tile_engine(
     workers
         Number of processes to start on this machine; with GPUs here, each gets one of them in turn as its ``cuda:0``.
     scheduler
-        Address of a dask scheduler to use instead, such as ``tcp://host:8786``. Whoever can reach it can run programs as its workers.
+        Address of a dask scheduler, such as ``tcp://host:8786``. Whoever can reach it can run programs in its workers.
     files
         Inputs that the workers of that scheduler must be able to read.
     device
@@ -122,7 +122,7 @@ class ClusterEngine:
             for index, outcome in self._outcomes(job, [suspect], lambda: 1):
                 if isinstance(outcome, KilledWorker):
                     outcome = GeofuseError(
-                        f"tile {index}: each worker that fused it was killed (out of memory?); use a smaller --tile or fewer workers"
+                        f"tile {index}: its workers were killed (out of memory?); use a smaller --tile or fewer workers"
                     )
                 yield _as_fused(index, outcome)
 

@@ -12,6 +12,7 @@ from geofuse_cli.byte_size import ByteSize
 from geofuse_cli.options import device_option, image_path, json_option, pair_options, seed_option
 
 if TYPE_CHECKING:
+    from geofuse.methods.base import Report
     from geofuse.pipeline import PairOptions
 
 
@@ -67,9 +68,22 @@ if TYPE_CHECKING:
     help="Where to; by default beside the result, with -uncertainty after its name.",
 )
 @click.option("--report", "page", type=click.Path(path_type=Path), metavar="FILE.html", help="Also write a page that shows it.")
-@click.option("--memory", type=ByteSize(), metavar="SIZE", help="Memory the process may take, such as 4GiB; tiles follow from it.")
+@click.option(
+    "--memory",
+    type=ByteSize(),
+    metavar="SIZE",
+    help="Memory the process, and each of --workers, may take, such as 4GiB; tiles follow from it.",
+)
 @click.option("--resume", is_flag=True, help="Go on from what an earlier run of the same job has finished, if there is any.")
 @click.option("--keep-going", is_flag=True, help="Leave tiles that fail as no data and list them; the exit code is then 3.")
+@click.option(
+    "--workers", type=click.IntRange(1), metavar="N", help="Fuse tiles in N processes on this machine, one a GPU or core group."
+)
+@click.option(
+    "--scheduler",
+    metavar="tcp://HOST:8786",
+    help="Fuse tiles in the workers of this dask cluster, which see the inputs under the same paths (docs/cluster.md).",
+)
 @seed_option
 @device_option
 @json_option
@@ -96,6 +110,8 @@ def command(
     memory: int | None,
     resume: bool,
     keep_going: bool,
+    workers: int | None,
+    scheduler: str | None,
     seed: int,
     device: str,
     as_json: bool,
@@ -105,7 +121,8 @@ def command(
     HSI is the coarse hyperspectral image, MSI the fine multispectral one: GeoTIFF, COG or ENVI. The result has the MSI's grid over
     the overlap of the two, and the HSI's bands, units and type.
     """
-    from geofuse.io import check_output_path, open_scene
+    from geofuse.flow.cluster import tile_engine
+    from geofuse.io import check_output_path
     from geofuse.pipeline import ExecutionOptions, FusionSettings, OutputOptions, run
     from geofuse_cli.progress import Reporter
 
@@ -117,27 +134,34 @@ def command(
         raise click.UsageError("--adapt says how much a prior is adapted; give the prior with --prior, or leave --adapt out")
     options = {} if adapt is None else {"adaptation": adapt}
     settings = FusionSettings(method, preset, options, tile, overlap, seed, device, prior, weights, uncertainty)
+    inputs = [path for path in (hsi, msi, pair.mask) if path is not None]
     with Reporter() as reporter:
-        summary = run(
-            hsi,
-            msi,
-            output,
-            pair_options=pair,
-            settings=settings,
-            output_options=OutputOptions(driver, dtype, scale),
-            save_prior=save_prior,
-            uncertainty_output=uncertainty_output,
-            write_weights=write_weights,
-            execution=ExecutionOptions(memory, resume, keep_going),
-            report=reporter.report,
-        )
+        with tile_engine(workers, scheduler, inputs, device) as engine:
+            summary = run(
+                hsi,
+                msi,
+                output,
+                pair_options=pair,
+                settings=settings,
+                output_options=OutputOptions(driver, dtype, scale),
+                save_prior=save_prior,
+                uncertainty_output=uncertainty_output,
+                write_weights=write_weights,
+                execution=ExecutionOptions(memory, resume, keep_going, engine),
+                report=reporter.report,
+            )
         if page is not None:
-            from geofuse.report import write_report
-
-            coarse = open_scene(hsi, wavelengths=pair.wavelengths, allow_remote=pair.allow_remote)
-            write_report(output, page, hsi=coarse, msi=open_scene(msi, allow_remote=pair.allow_remote), report=reporter.report)
+            _write_page(output, page, hsi, msi, pair, reporter.report)
     click.echo(json.dumps(summary.as_dict()) if as_json else describe(summary.as_dict()))
     click.get_current_context().exit(3 if summary.failed_tiles else 0)
+
+
+def _write_page(output: Path, page: Path, hsi: str, msi: str, pair: PairOptions, report: Report) -> None:
+    from geofuse.io import open_scene
+    from geofuse.report import write_report
+
+    coarse = open_scene(hsi, wavelengths=pair.wavelengths, allow_remote=pair.allow_remote)
+    write_report(output, page, hsi=coarse, msi=open_scene(msi, allow_remote=pair.allow_remote), report=report)
 
 
 def describe(summary: dict) -> str:
