@@ -57,7 +57,7 @@ def simulated(folder: Path, name: str, side: int) -> Scene:
     """Simulate a pair from the first ``side`` x ``side`` pixels of a scene."""
     scene, _ = prepare_reference(open_scene(folder / f"{name}.tif").isel(y=slice(side), x=slice(side)), 16)
     path = RESPONSES[name]
-    response = load_response(str(folder / path) if path.endswith(".csv") else path)
+    response = load_response(str(folder / path) if path.endswith(".csv") else path).reflective()
     made = simulate_pair(scene, ratio=RATIO, response=response, psf=Psf("bicubic"), snr_db=SNR_DB, seed=0)
     pair = make_pair(made.hsi, made.msi, srf=response, psf=Psf("bicubic"))
     model = SceneModel(pair["response"].values, Psf("bicubic"), RATIO, pair["wavelength"].values)
