@@ -90,13 +90,12 @@ def tile_engine(
     from geofuse.flow.dask_setup import connected, started_here
     from geofuse.methods.device import pick_device
 
-    device = pick_device(device)
     if scheduler is None:
-        with started_here(workers, device) as (client, cores):
+        with started_here(workers, pick_device(device)) as (client, cores):
             yield ClusterEngine(client, cores)
         return
     with connected(scheduler, CONNECT_S, _WORKERS_S) as client:
-        _check_workers(client, [os.path.abspath(path) for path in files if os.path.exists(path)], device)
+        _check_workers(client, [os.path.abspath(path) for path in files if os.path.exists(path)], pick_device(device))
         yield ClusterEngine(client, {})
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -63,19 +65,32 @@ def connected(address: str, connect_s: float, workers_s: float) -> Iterator[Clie
     import dask
     from distributed import Client
 
-    remedy = "check the address, such as tcp://host:8786, and that dask scheduler runs there"
+    _knock(address, connect_s)
     with dask.config.set(_logging()):
         try:
             client = Client(address, timeout=connect_s, set_as_default=False)
-        except (OSError, ValueError, TimeoutError) as error:
-            why = "" if isinstance(error, OSError | TimeoutError) else f" ({error})"
-            raise UsageError(f"no dask scheduler answers at {address}{why}; {remedy}") from None
+        except (OSError, ValueError):
+            raise UsageError(f"what answers at {address} is no dask scheduler; check the address") from None
         with client:
             try:
                 client.wait_for_workers(1, timeout=workers_s)
             except TimeoutError:
                 raise UsageError(f"the scheduler at {address} has had no workers for {workers_s:g} s; start some") from None
             yield client
+
+
+def _knock(address: str, patience_s: float) -> None:
+    """Raise ``UsageError`` if an address has not the right form or nothing listens there; dask would try for long."""
+    form = re.fullmatch(r"\w+://(?P<host>[^/\s]+):(?P<port>\d{1,5})", address.strip())
+    if not form or not 0 < int(form["port"]) < 2**16:
+        raise UsageError(f"{address!r} is no address of a dask scheduler; expected one such as tcp://host:8786")
+    try:
+        socket.create_connection((form["host"].strip("[]"), int(form["port"])), patience_s).close()
+    except OSError as error:
+        why = error.strerror or "no answer"
+        raise UsageError(
+            f"nothing can be reached at {address} ({why}); check the address and that dask scheduler runs there"
+        ) from None
 
 
 def core_groups(workers: int) -> dict[int, list[int]]:
