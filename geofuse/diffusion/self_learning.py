@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from geofuse.degradation.symmetry import symmetry
 from geofuse.diffusion.ambient import Denoiser, add_noise, draw, estimated_errors, reverse_estimates
 from geofuse.diffusion.spectrum_network import SpectrumNetwork
 from geofuse.diffusion.texture_network import TextureNetwork
@@ -75,18 +76,6 @@ class TextureSampler:
             patches.append(symmetry(image[:, rows, cols], turn))
             masks.append(symmetry(valid[None, rows, cols], turn))
         return torch.stack(patches), torch.stack(masks)
-
-
-def symmetry(image: Tensor, index: int) -> Tensor:
-    """Apply one of the eight symmetries of the square to the last two axes: ``index % 4`` quarter turns, a flip from 4 on."""
-    turned = torch.rot90(image, index % 4, (-2, -1))
-    return turned.flip(-1) if index >= 4 else turned
-
-
-def undo_symmetry(image: Tensor, index: int) -> Tensor:
-    """Undo :func:`symmetry`."""
-    unflipped = image.flip(-1) if index >= 4 else image
-    return torch.rot90(unflipped, -(index % 4), (-2, -1))
 
 
 def teach_texture(

@@ -6,8 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, gelu, pad
 
-from geofuse.diffusion.generic_network import GenericNetwork
-
 _SOFT_LIMIT = 3.0  # noise units
 
 
@@ -15,8 +13,7 @@ class TextureNetwork(nn.Module):
     """A small residual convolutional network that estimates clean components from noisy ones.
 
     The strongest components are hundreds of times stronger than the noise, the weakest are mostly noise. So each enters twice:
-    divided by its spread over the scene, and as its difference to the local mean in noise units, softly limited. With a generic
-    network it starts from that one's estimate in place of the identity, and sees it and what it has taken for noise.
+    divided by its spread over the scene, and as its difference to the local mean in noise units, softly limited.
 
     Parameters
     ----------
@@ -24,43 +21,30 @@ class TextureNetwork(nn.Module):
         (c,) standard deviation of each component over the scene in noise units, at least 1.
     width, depth
         Channels, and convolutions between the first and the last (an even number).
-    generic
-        A taught network to start from; it stays as it is.
     """
 
-    def __init__(self, spread: Tensor, width: int = 32, depth: int = 4, generic: GenericNetwork | None = None) -> None:
-        """Build the layers; the last starts at zero, so that the network starts as the identity, or as the generic network."""
+    def __init__(self, spread: Tensor, width: int = 32, depth: int = 4) -> None:
+        """Build the layers; the last starts at zero, so that the network starts as the identity."""
         super().__init__()
         channels = len(spread)
         self.register_buffer("spread", spread.float().view(1, -1, 1, 1))
-        self.first = nn.Conv2d((4 if generic else 2) * channels + 1, width, 3, padding=1)
+        self.first = nn.Conv2d(2 * channels + 1, width, 3, padding=1)
         self.body = nn.ModuleList([nn.Conv2d(width, width, 3, padding=1) for _ in range(depth)])
         self.last = nn.Conv2d(width, channels, 3, padding=1)
-        self.generic = generic
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
     @property
     def reach(self) -> int:
         """How many pixels away an input still matters."""
-        return len(self.body) + 3 + (self.generic.reach if self.generic else 0)
+        return len(self.body) + 3
 
     def forward(self, state: Tensor, level: Tensor) -> Tensor:
         """Estimate clean components (B, c, H, W) from states of levels (B,) > 0; H and W any size from 2 up."""
-        start, seen = state, [state / self.spread, _detail(state)]
-        if self.generic:
-            with torch.no_grad():  # learning takes its estimate as given
-                start = self.generic(state, level, self.spread.flatten(1).expand(len(state), -1))
         level = level.view(-1, 1, 1, 1)
-        if self.generic:
-            seen += [_detail(start), (state - start) / level]
-        hidden = gelu(self.first(torch.cat([*seen, (level - 1.0).expand_as(state[:, :1])], dim=1)))
+        detail = state - avg_pool2d(pad(state, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+        inputs = [state / self.spread, detail / (_SOFT_LIMIT + detail.abs()), (level - 1.0).expand_as(state[:, :1])]
+        hidden = gelu(self.first(torch.cat(inputs, dim=1)))
         for one, two in zip(self.body[::2], self.body[1::2], strict=True):
             hidden = gelu(two(gelu(one(hidden))) + hidden)
-        return start - level * self.last(hidden)
-
-
-def _detail(image: Tensor) -> Tensor:
-    """Return the difference to the mean of 3 x 3 pixels, softly limited."""
-    difference = image - avg_pool2d(pad(image, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    return difference / (_SOFT_LIMIT + difference.abs())
+        return state - level * self.last(hidden)

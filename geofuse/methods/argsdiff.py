@@ -22,19 +22,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch.nn.functional import pad
 
+from geofuse.degradation.symmetry import symmetry, undo_symmetry
 from geofuse.diffusion.ambient import PROBE_STEP, draw, residual_weight, reverse_step
-from geofuse.diffusion.generic_network import load_generic_network
 from geofuse.diffusion.options import PaperOptions
 from geofuse.diffusion.random_streams import stream
 from geofuse.diffusion.self_learning import (
     LearningOptions,
     TextureSampler,
-    symmetry,
     teach_spectrum,
     teach_texture,
-    undo_symmetry,
     unit_noise_denoiser,
 )
 from geofuse.diffusion.spectrum_network import SpectrumNetwork
@@ -50,7 +47,6 @@ from geofuse.methods.subspace import Subspace, SubspaceOptions, TileProblem
 _TEXTURE, _SPECTRUM, _PROBE = range(10, 13)  # purposes of random streams; the paper preset has 0 to 4
 _LEAST_ERROR = 0.15  # of a component's estimate, in units of the MSI's noise variance
 _VARIANCE_BY_GAIN = 3.0  # the prediction's variance over what the pilot takes, by the MSI's texture gain, once the MSI is clean
-_GENERIC_REACH = 4  # coarse pixels beyond the pilot's halo
 
 
 @dataclass(frozen=True)
@@ -71,12 +67,9 @@ class FastOptions:
         Levels of the reverse process in units of the MSI's noise, falling from 1, where the observed MSI stands.
     symmetries
         Over how many symmetries of the square the spatial network's estimates are averaged, 1 to 8.
-    generic_start
-        Whether the spatial network starts from the estimate of the generic network, shipped with the package and taught on
-        generated scenes, or from none.
     adaptation
-        Share of the steps that networks from a prior still learn, 0 to 1; without a prior it has no say, nor have width, depth
-        and generic_start with one.
+        Share of the steps that networks from a prior still learn, 0 to 1; without a prior it has no say, nor have width and depth
+        with one.
     """
 
     rank: int | None = None
@@ -88,7 +81,6 @@ class FastOptions:
     batch: int = 1
     reverse_levels: tuple[float, ...] = (1.0, 0.5)
     symmetries: int = 8
-    generic_start: bool = False
     adaptation: float = 0.25
 
 
@@ -116,13 +108,12 @@ class ArgsDiff:
     @property
     def halo(self) -> int:
         """Coarse pixels that a tile needs beyond its core: the pilot's and, within it, the spatial network's reach."""
-        generic = self._prior.texture.generic is not None if self._prior else self.options.generic_start
-        return self.pilot.halo + (_GENERIC_REACH if generic else 0)
+        return self.pilot.halo
 
     @property
     def parameter_count(self) -> int:
-        """Number of parameters of the two networks that were learnt from the scene, after :meth:`fit`."""
-        return sum(p.numel() for network in (self.texture, self.spectrum) for p in network.parameters() if p.requires_grad)
+        """Number of learnt parameters of the two networks, after :meth:`fit`."""
+        return sum(p.numel() for network in (self.texture, self.spectrum) for p in network.parameters())
 
     def adopt_prior(self, prior: Prior) -> None:
         """Start learning from these networks and adapt them in a fraction of the steps; called before :meth:`fit`."""
@@ -191,8 +182,7 @@ class ArgsDiff:
         else:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(int(torch.randint(2**31, (1,), generator=stream(self.model.seed, _TEXTURE))))
-                generic = load_generic_network() if options.generic_start else None
-                texture = TextureNetwork(torch.as_tensor(view.spread), options.width, options.depth, generic)
+                texture = TextureNetwork(torch.as_tensor(view.spread), options.width, options.depth)
         self.texture = texture.to(self.model.device, memory_format=torch.channels_last)
         learning = self._learning(options.spatial_steps, 1e-2, options.batch)
         teach_texture(self.texture, sampler, options.reverse_levels, learning, stream(self.model.seed, _TEXTURE), report)
@@ -209,8 +199,8 @@ class ArgsDiff:
         for problem in problems:
             observed, mask = problem.data.fine, problem.data.fine_weight
             probe = draw(observed, generator)
-            estimate = self.unguided(observed, problem.origin)
-            moved = self.unguided(observed + PROBE_STEP * probe, problem.origin)
+            estimate = self.unguided(observed)
+            moved = self.unguided(observed + PROBE_STEP * probe)
             power = power + ((estimate - observed) ** 2 * mask).sum(dim=(1, 2))
             divergence = divergence + (probe * (moved - estimate) / PROBE_STEP * mask).sum(dim=(1, 2))
             count = count + mask.sum()
@@ -225,7 +215,7 @@ class ArgsDiff:
         levels, data = self.options.reverse_levels, problem.data
         state = data.fine
         for step, level in enumerate(levels):
-            estimate = self._estimate(state, level, problem.origin)
+            estimate = self._estimate(state, level)
             estimate = estimate + self.residual_weight[:, None, None] * (data.fine - estimate)
             coefficients = self._align(problem, estimate)
             if step + 1 < len(levels):
@@ -234,19 +224,11 @@ class ArgsDiff:
             report("reverse diffusion", step + 1, len(levels))
         return coefficients
 
-    def unguided(self, observed: torch.Tensor, origin: tuple[int, int] = (0, 0)) -> torch.Tensor:
-        """Run the reverse process on the spatial component alone and return its last estimate.
-
-        Parameters
-        ----------
-        observed
-            (c, H, W) the MSI's components.
-        origin
-            Row and column of their first pixel in the scene.
-        """
+    def unguided(self, observed: torch.Tensor) -> torch.Tensor:
+        """Run the reverse process on the spatial component alone and return its last estimate."""
         levels, state = self.options.reverse_levels, observed
         for step, level in enumerate(levels):
-            estimate = self._estimate(state, level, origin)
+            estimate = self._estimate(state, level)
             if step + 1 < len(levels):
                 state = reverse_step(state, estimate, level, levels[step + 1])
         return estimate
@@ -256,20 +238,14 @@ class ArgsDiff:
         data = replace(problem.data, fine=visible, fine_noise=self.error.sqrt())
         return self.pilot.solve(replace(problem, data=data))
 
-    def _estimate(self, state: torch.Tensor, level: float, origin: tuple[int, int]) -> torch.Tensor:
-        """Estimate the clean components (c, H, W) of a state, averaged over symmetries.
-
-        The generic network folds pairs of rows and columns: a frame makes them the same pairs of the scene in every tile.
-        """
-        (top, left), (height, width) = (start % 2 for start in origin), state.shape[1:]
-        frame = (left, (left + width) % 2, top, (top + height) % 2)
-        state = pad(state[None], frame, mode="replicate")[0]
+    def _estimate(self, state: torch.Tensor, level: float) -> torch.Tensor:
+        """Estimate the clean components (c, H, W) of a state, averaged over symmetries."""
         levels = torch.tensor([level], device=state.device)
         total = torch.zeros_like(state)
         for index in range(self.options.symmetries):
             turned = symmetry(state, index)[None].contiguous(memory_format=torch.channels_last)
             total += undo_symmetry(self.texture(turned, levels)[0], index)
-        return total[:, top : top + height, left : left + width] / self.options.symmetries
+        return total / self.options.symmetries
 
     def _learning(self, steps: int, learning_rate: float, batch: int) -> LearningOptions:
         """How to teach a network: as given from zero, in fewer steps from a prior."""

@@ -15,7 +15,7 @@ name                shape        meaning
 ``msi_noise``       (c,)         noise of the MSI that was learnt from
 ``msi_axes``        (c, c)       its whitening, :class:`geofuse.methods.subspace.MsiView`
 ``msi_spread``      (c,)         spread of its components
-``texture.*``       -            weights of :class:`geofuse.diffusion.texture_network.TextureNetwork`, the generic one included
+``texture.*``       -            weights of :class:`geofuse.diffusion.texture_network.TextureNetwork`
 ``spectrum.*``      -            weights of :class:`geofuse.diffusion.spectrum_network.SpectrumNetwork`
 =================== ============ =====================================================================
 
@@ -33,7 +33,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from geofuse.diffusion.generic_network import GenericNetwork
 from geofuse.diffusion.spectrum_network import SpectrumNetwork
 from geofuse.diffusion.texture_network import TextureNetwork
 from geofuse.errors import InputError
@@ -193,11 +192,9 @@ def _assemble(header: Mapping, tensors: Mapping[str, Tensor]) -> tuple[Prior, Se
     if not (noise > 0).all() or not (spread > 0).all():
         raise ValueError("noise and spread must be above zero")
     texture, spectrum = _weights(tensors, "texture."), _weights(tensors, "spectrum.")
-    generic = _weights(texture, "generic.")
     with torch.device("meta"):  # sizes without memory: the weights themselves are put in below
-        start = GenericNetwork(generic["first.weight"].shape[0], _depth(generic)).requires_grad_(False) if generic else None
         networks = (
-            TextureNetwork(torch.ones(c), texture["first.weight"].shape[0], _depth(texture), start),
+            TextureNetwork(torch.ones(c), texture["first.weight"].shape[0], _depth(texture)),
             SpectrumNetwork(n_bands, spectrum["first.weight"].shape[0], _depth(spectrum), spectrum["first.weight"].shape[2]),
         )
     for network, weights in zip(networks, (texture, spectrum), strict=True):

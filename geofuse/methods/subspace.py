@@ -82,7 +82,6 @@ class TileProblem:
     data: FusionProblem
     msi_on_coarse: CoarseMsi
     regression_weight: torch.Tensor  # (h, w)
-    origin: tuple[int, int] = (0, 0)  # row and column of the first fine pixel in the scene
 
 
 class Subspace:
@@ -160,7 +159,7 @@ class Subspace:
             msi = torch.lerp(stand_in, msi, fine_weight)
             regression_weight = regression_weight * spatial.forward(fine_weight[None])[0].clamp(0.0, 1.0)
         data = FusionProblem(spatial, coarse, whole, msi, fine_weight, state.mixing, torch.ones_like(state.msi_mean))
-        return TileProblem(data, CoarseMsi.of(msi, spatial), regression_weight, tile.origin)
+        return TileProblem(data, CoarseMsi.of(msi, spatial), regression_weight)
 
     def predict(self, problem: TileProblem) -> torch.Tensor:
         """Predict the fine coefficients (d, H, W): by the local regression from the MSI, where that is not trusted from the HSI."""

@@ -15,7 +15,7 @@ from geofuse.methods.argsdiff import ArgsDiff, FastOptions
 from geofuse.methods.base import silent
 from geofuse.methods.prior import LearnsPrior, Sensors, load_prior, require_same_sensors, save_prior
 
-QUICK = FastOptions(spatial_steps=90, spectral_steps=40, width=16, patch=48, symmetries=2, generic_start=False)
+QUICK = FastOptions(spatial_steps=90, spectral_steps=40, width=16, patch=48, symmetries=2)
 BANDS = ("blue", "green", "red", "nir")
 
 
@@ -58,20 +58,6 @@ def test_a_prior_unchanged_on_its_own_scene_gives_the_same_result(scene, teacher
     _, model, tile = scene
     again = learnt(model, tile, load_prior(path)[0], adaptation=0.0)
     assert np.allclose(again.fuse(tile, silent), teacher.fuse(tile, silent), rtol=1e-4, atol=1e-5)
-
-
-def test_a_prior_that_started_from_the_generic_network_holds_it(scene, tmp_path):
-    _, model, tile = scene
-    teacher = learnt(model, tile, spatial_steps=10, spectral_steps=10, generic_start=True)
-    save_prior(tmp_path / "prior", teacher.learnt_prior(), sensors(model))
-    prior = load_prior(tmp_path / "prior")[0]
-    again = learnt(model, tile, prior, adaptation=0.0)  # whatever the options say of a start
-    assert np.allclose(again.fuse(tile, silent), teacher.fuse(tile, silent), rtol=1e-4, atol=1e-5)
-    assert again.halo == teacher.halo > learnt(model, tile, spatial_steps=0, spectral_steps=0).halo
-    before = {name: value.clone() for name, value in prior.texture.generic.state_dict().items()}
-    adapted = learnt(model, tile, prior, adaptation=0.2).learnt_prior()
-    assert all(torch.equal(before[name], value) for name, value in adapted.texture.generic.state_dict().items())
-    assert not torch.equal(adapted.texture.last.weight, prior.texture.last.weight)
 
 
 def test_saving_what_was_loaded_gives_the_same_file(path, tmp_path):
