@@ -67,7 +67,7 @@ def tile_engine(
     scheduler
         Address of a dask scheduler, such as ``tcp://host:8786``. Whoever can reach it can run programs in its workers.
     files
-        Inputs that the workers of that scheduler must be able to read.
+        Inputs that the workers of that scheduler must be able to read; what is no path of something here is left out.
     device
         As for :class:`geofuse.fusion.FusionSettings`.
 
@@ -95,7 +95,8 @@ def tile_engine(
             yield ClusterEngine(client, cores)
         return
     with connected(scheduler, CONNECT_S, _WORKERS_S) as client:
-        _check_workers(client, [os.path.abspath(path) for path in files if os.path.exists(path)], pick_device(device))
+        paths = [os.path.abspath(path) for path in files if isinstance(path, str | os.PathLike) and os.path.exists(path)]
+        _check_workers(client, paths, pick_device(device))
         yield ClusterEngine(client, {})
 
 
@@ -218,7 +219,7 @@ class Surroundings:
 
 def look_around(files: Mapping[str, int]) -> Surroundings:
     """Say what this process has and whether it can read files (path to size in bytes, 0 for a folder)."""
-    import torch  # noqa: F401  (so that its version is the one that computes)
+    from importlib.metadata import version
 
     from geofuse import __version__
     from geofuse.methods.device import available_devices
@@ -233,7 +234,7 @@ def look_around(files: Mapping[str, int]) -> Surroundings:
                 problems[path] = "permission denied"
         except OSError as error:
             problems[path] = error.strerror or type(error).__name__
-    versions = f"geofuse {__version__}, torch {torch.__version__}, numpy {np.__version__}"
+    versions = f"geofuse {__version__}, torch {version('torch')}, numpy {np.__version__}"
     return Surroundings(versions, tuple(device.name for device in available_devices()), problems)
 
 

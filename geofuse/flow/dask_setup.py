@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from geofuse.errors import UsageError
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Worker, WorkerPlugin
 
 _LOGGERS = ("distributed", "distributed.client", "bokeh", "tornado", "tornado.application")
 _DEATHS = 1  # of workers here that a tile may be in before it is set aside
@@ -47,6 +47,7 @@ def started_here(workers: int, device: str) -> Iterator[tuple[Client, Mapping[An
             Client(cluster, set_as_default=False) as client,
         ):
             client.wait_for_workers(workers)
+            client.register_plugin(_deaf_to_interrupts())
             warming = [client.submit(_warm_up, workers=[i], key=f"geofuse-warm-up-{i}") for i in range(workers)]
             yield client, core_groups(workers)
             del warming
@@ -118,6 +119,21 @@ def _gpus() -> list[str]:
 def _gpu(worker: int, gpus: Sequence[str]) -> dict[str, str]:
     """Return the environment that makes one GPU after the other a worker's only one."""
     return {"CUDA_VISIBLE_DEVICES": gpus[worker % len(gpus)]} if gpus else {}
+
+
+def _deaf_to_interrupts() -> WorkerPlugin:
+    """Make the plugin that leaves Ctrl-C, which a terminal sends to the workers as well, to this process alone."""
+    import signal
+
+    from distributed import WorkerPlugin
+
+    class DeafToInterrupts(WorkerPlugin):
+        name = "geofuse-deaf-to-interrupts"
+
+        def setup(self, worker: Worker) -> None:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    return DeafToInterrupts()
 
 
 def _warm_up() -> None:

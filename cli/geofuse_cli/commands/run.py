@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     default="argsdiff",
     show_default=True,
     help="argsdiff, subspace (learns nothing), bicubic (HSI alone), or a baseline: brovey (one fine band), gsa, sfim, glp, cnmf, "
-    "hysure, fuse, miae, spectralift.",
+    "hysure, fuse, miae, spectralift; with trained networks: mossfuse (or learning from the pair), ddpmfus, ssdiff.",
 )
 @click.option(
     "--preset",
-    help="argsdiff: fast (default on the CPU), balanced (default on a GPU) or paper (30 000 training steps); miae and spectralift: "
-    "fast or paper.",
+    help="argsdiff: fast (default on the CPU), balanced (default on a GPU) or paper (30 000 training steps); miae, spectralift, "
+    "mossfuse and ssdiff: fast or paper.",
 )
 @click.option("--tile", type=click.IntRange(16), help="Core size of a tile in fine pixels; 512, or what --memory allows.")
 @click.option("--overlap", type=click.IntRange(0), help="Halo of a tile in fine pixels; by default what the method needs.")
@@ -128,15 +128,11 @@ def command(
 
     if page is not None:
         check_output_path(page)
-
     output = output or Path(msi).with_name(f"{Path(hsi).stem}-fused.tif")
-    if adapt is not None and prior is None:
-        raise click.UsageError("--adapt says how much a prior is adapted; give the prior with --prior, or leave --adapt out")
-    options = {} if adapt is None else {"adaptation": adapt}
+    options = adaptation(adapt, prior)
     settings = FusionSettings(method, preset, options, tile, overlap, seed, device, prior, weights, uncertainty)
-    inputs = [path for path in (hsi, msi, pair.mask) if path is not None]
     with Reporter() as reporter:
-        with tile_engine(workers, scheduler, inputs, device) as engine:
+        with tile_engine(workers, scheduler, [hsi, msi, *pair.files], device) as engine:
             summary = run(
                 hsi,
                 msi,
@@ -154,6 +150,13 @@ def command(
             _write_page(output, page, hsi, msi, pair, reporter.report)
     click.echo(json.dumps(summary.as_dict()) if as_json else describe(summary.as_dict()))
     click.get_current_context().exit(3 if summary.failed_tiles else 0)
+
+
+def adaptation(adapt: float | None, prior: Path | None) -> dict[str, float]:
+    """Return the method's option that ``--adapt`` sets."""
+    if adapt is not None and prior is None:
+        raise click.UsageError("--adapt says how much a prior is adapted; give the prior with --prior, or leave --adapt out")
+    return {} if adapt is None else {"adaptation": adapt}
 
 
 def _write_page(output: Path, page: Path, hsi: str, msi: str, pair: PairOptions, report: Report) -> None:
