@@ -93,7 +93,8 @@ def open_pair(
     Parameters are those of :func:`geofuse.io.open_scene` (``wavelengths`` for the HSI, ``allow_remote`` and ``mask_clouds`` for
     both files), of :func:`geofuse.align.make_pair`, and ``msi_average``: N replaces N x N pixels of the MSI by their mean first.
     ``msi_encoding`` is that of :func:`geofuse.align.encoding.linear_light`, ``radiometry`` that of
-    :func:`geofuse.align.radiometry.match_radiometry`, ``mask`` and ``change`` are those of :func:`geofuse.align.trust.add_trust`.
+    :func:`geofuse.align.radiometry.match_radiometry`, ``mask`` and ``change`` are those of :func:`geofuse.align.trust.add_trust`;
+    co-registration does not look at what the mask marks.
 
     Raises
     ------
@@ -101,26 +102,25 @@ def open_pair(
         If a file cannot be used or the two cannot be fused; the message says what to do.
     """
     from geofuse.align import make_pair
+    from geofuse.align.coregister import Registration
     from geofuse.align.encoding import encoding_tag, linear_light
     from geofuse.align.radiometry import match_radiometry
-    from geofuse.align.trust import add_trust
+    from geofuse.align.trust import add_trust, hide
     from geofuse.io import open_scene
     from geofuse.io.averaging import average
 
     coarse = open_scene(hsi, wavelengths=wavelengths, allow_remote=allow_remote, mask_clouds=mask_clouds)
     linear = linear_light(coarse, open_scene(msi, allow_remote=allow_remote, mask_clouds=mask_clouds), msi_encoding)
     fine = average(linear, msi_average)
-    pair = make_pair(
-        coarse,
-        fine,
-        srf=srf,
-        msi_bands=msi_bands,
-        min_coverage=min_coverage,
-        psf=psf,
-        response=response,
-        srf_bands=srf_bands,
-        coregister=coregister,
-    ).assign_attrs(encoding_tag(linear))
+
+    def made(fine: xr.DataArray, coregister: Any) -> xr.Dataset:
+        told = {"srf": srf, "msi_bands": msi_bands, "min_coverage": min_coverage, "psf": psf, "response": response}
+        return make_pair(coarse, fine, **told, srf_bands=srf_bands, coregister=coregister)
+
+    if mask is not None and coregister != "off" and not isinstance(coregister, Registration):
+        found = made(hide(fine, mask, allow_remote=allow_remote), coregister).attrs["coregistration"]
+        coregister = Registration.from_tag(found)
+    pair = made(fine, coregister).assign_attrs(encoding_tag(linear))
     return add_trust(match_radiometry(pair, radiometry), mask, change, allow_remote=allow_remote)
 
 

@@ -185,14 +185,41 @@ def _not_too_little(weight: np.ndarray) -> np.ndarray:
     return np.where(weight < LEAST_WEIGHT, np.float32(0), weight)
 
 
+def hide(msi: xr.DataArray, mask: str | Path, *, allow_remote: bool = False) -> xr.DataArray:
+    """Make no data of what a mask marks in an MSI scene, lazily, so that co-registration does not look there.
+
+    Raises
+    ------
+    InputError
+        If the mask does not overlap the scene.
+    """
+    from geofuse.align.orient import north_up
+
+    scene, grid, _ = north_up(msi, "the MSI")
+    trusted = _by_blocks(_mask_at(grid, mask, allow_remote), scene.chunk() if scene.chunks is None else scene)
+    return scene.where(xr.DataArray(trusted, dims=("y", "x")) > 0)
+
+
 def _mask_on(pair: xr.Dataset, mask: str | Path, allow_remote: bool) -> tuple[Any, str]:
     """Weights (H, W), dask, 0 where the mask at a path says so, and a note."""
+    fine = Grid(pair.sizes["y"], pair.sizes["x"], pair.rio.transform(), pair.rio.crs)
+    weight = _by_blocks(_mask_at(fine, mask, allow_remote), pair["msi"])
+    left = float(weight.mean().compute())
+    if left == 0:
+        raise InputError(f"the mask {mask} leaves nothing of the MSI: it is not 0 anywhere; nonzero marks what not to trust")
+    return weight, f"mask {Path(mask).name}: the MSI is not used in {1 - left:.2%} of its pixels, only the HSI is"
+
+
+def _mask_at(fine: Grid, mask: str | Path, allow_remote: bool) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Return a function of row and column numbers of a grid that gives 0 where the mask at a path marks the pixel, else 1."""
     from geofuse.align.orient import north_up
     from geofuse.io import open_scene
 
     scene, source, _ = north_up(open_scene(mask, allow_remote=allow_remote), f"the mask {mask}")
-    fine = Grid(pair.sizes["y"], pair.sizes["x"], pair.rio.transform(), pair.rio.crs)
     bad = np.asarray(((scene.data != 0) & (scene.data == scene.data)).any(axis=0).compute())
+    corners_x, corners_y = positions(source, fine, np.array([0, source.width]), np.array([0, source.height]))
+    if corners_x[1] <= 0 or corners_y[1] <= 0 or corners_x[0] >= fine.width or corners_y[0] >= fine.height:
+        raise InputError(f"the mask {mask} does not overlap the images; it should lie on the MSI's grid or near it")
 
     def part(rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         x, y = np.meshgrid(cols + 0.5, rows + 0.5)
@@ -201,17 +228,10 @@ def _mask_on(pair: xr.Dataset, mask: str | Path, allow_remote: bool) -> tuple[An
         at = tuple(np.where(known, v, 0).astype(np.intp) for v in (row, col))
         return np.where(known & bad[at], 0.0, 1.0).astype(np.float32)
 
-    corners_x, corners_y = positions(source, fine, np.array([0, source.width]), np.array([0, source.height]))
-    if corners_x[1] <= 0 or corners_y[1] <= 0 or corners_x[0] >= fine.width or corners_y[0] >= fine.height:
-        raise InputError(f"the mask {mask} does not overlap the images; it should lie on the MSI's grid or near it")
-    weight = _by_blocks(part, pair)
-    left = float(weight.mean().compute())
-    if left == 0:
-        raise InputError(f"the mask {mask} leaves nothing of the MSI: it is not 0 anywhere; nonzero marks what not to trust")
-    return weight, f"mask {Path(mask).name}: the MSI is not used in {1 - left:.2%} of its pixels, only the HSI is"
+    return part
 
 
-def _by_blocks(part: Callable[[np.ndarray, np.ndarray], np.ndarray], pair: xr.Dataset) -> Any:
+def _by_blocks(part: Callable[[np.ndarray, np.ndarray], np.ndarray], msi: xr.DataArray) -> Any:
     """Make a lazy (H, W) float32 array, chunked as the MSI, of a function of row and column numbers."""
     import dask.array as da
 
@@ -219,4 +239,4 @@ def _by_blocks(part: Callable[[np.ndarray, np.ndarray], np.ndarray], pair: xr.Da
         (top, bottom), (left, right) = block_info[None]["array-location"]
         return part(np.arange(top, bottom), np.arange(left, right))
 
-    return da.map_blocks(block, chunks=pair["msi"].data.chunks[1:], dtype=np.float32)
+    return da.map_blocks(block, chunks=msi.data.chunks[1:], dtype=np.float32)

@@ -1,8 +1,12 @@
 """A cloud in the MSI: what stands below it comes from the HSI, and nobody else notices."""
 
+import json
+
 import numpy as np
 import pytest
 import rasterio
+
+import geofuse
 
 CLOUD = (slice(16, 44), slice(24, 52))
 
@@ -85,3 +89,16 @@ def test_weights_are_not_written_over_the_result_or_an_input(job, geofuse):
     assert same.code == 2 and "give each a name of its own" in same.err
     over = geofuse(*job.arguments(output, "--write-weights", job.msi_path))
     assert over.code == 2 and "is an input of this run" in over.err
+
+
+def test_coregistration_does_not_look_at_what_the_mask_marks(make_job, make):
+    """A cloud in the MSI must not move the HSI; on this small scene it does if nothing tells of it."""
+
+    job = make_job().write()
+    clear = geofuse.open_pair(job.hsi_path, job.msi_path, srf=job.camera, psf="box", coregister="auto")
+    mask = clouded(job, make)
+    masked = geofuse.open_pair(job.hsi_path, job.msi_path, srf=job.camera, psf="box", coregister="auto", mask=mask)
+    shifts = [np.array(json.loads(pair.attrs["coregistration"])["shift"]) for pair in (clear, masked)]
+    assert np.abs(shifts[0] - shifts[1]).max() < 0.05
+    assert masked.attrs["output_window"] == clear.attrs["output_window"]
+    assert np.isfinite(masked["msi"].values[:, CLOUD[0], CLOUD[1]]).all()  # only co-registration takes it for no data
