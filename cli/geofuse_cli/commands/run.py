@@ -132,7 +132,7 @@ def command(
     options = adaptation(adapt, prior)
     settings = FusionSettings(method, preset, options, tile, overlap, seed, device, prior, weights, uncertainty)
     with Reporter() as reporter:
-        with tile_engine(workers, scheduler, [hsi, msi, *pair.files], device) as engine:
+        with tile_engine(workers, scheduler, [hsi, msi, pair.mask], device) as engine:
             summary = run(
                 hsi,
                 msi,
