@@ -157,7 +157,7 @@ def _doubt(field: Field | None, n_windows: int, reach: int) -> str:
     """Say why a fit cannot be trusted; empty where it can."""
     if field is None:
         return f"fewer than 2 of {n_windows} windows have enough texture"
-    if field.n_agree < max(2, _LEAST_AGREEING * n_windows) or field.error.max() > _LARGEST_ERROR:
+    if field.n_agree < 2 or field.n_agree <= _LEAST_AGREEING * n_windows or field.error.max() > _LARGEST_ERROR:
         found = f"{field.n_agree} of {n_windows} windows agree, to {field.error.max():.2f} pixels"
         return f"{found}; expected {_LEAST_AGREEING:.0%}, to {_LARGEST_ERROR}"
     if not field.is_shift and field.n_agree < _LEAST_FOR_AFFINE:
