@@ -95,6 +95,7 @@ def test_a_shift_of_a_real_scene_with_a_fifth_masked_is_found(path, sensor, by):
     assert error(*reference(path), sensor, by, np.random.default_rng(7)) < 0.1
 
 
+@pytest.mark.slow
 def test_the_known_affine_map_of_the_pavia_pair_is_found_within_three_tenths_at_the_corners():
     """The HSI of reg-zhou was made from another image of the scene than its RGB, turned by 10 degrees and scaled by 4.5 and 4.4."""
     from scipy.io import loadmat

@@ -36,6 +36,7 @@ def found(hsi, msi, mode="itk"):
     return register(hsi, msi, np.eye(len(msi), len(hsi)), PSF, RATIO, mode, (40.0, 40.0))
 
 
+@pytest.mark.slow
 def test_a_shift_between_bands_that_are_no_function_of_each_other_is_found():
     pytest.importorskip("SimpleITK")
     rng, fine, by = np.random.default_rng(0), landscape(0), (0.7, -1.4)

@@ -126,6 +126,15 @@ def test_a_folder_that_cannot_be_made_is_refused(plan, stand_in, tmp_path):
         run_batch(scenes, stand_in)
 
 
+@pytest.fixture
+def ctrl_c_interrupts():
+    """A process started in the background may have been told to ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_interrupts")
 def test_ctrl_c_keeps_what_is_finished_and_ends_what_runs(plan, stand_in, tmp_path, tools):
     scenes = plan({"a": "A", "b": "slow", "c": "C"})
 
@@ -147,6 +156,7 @@ def test_ctrl_c_keeps_what_is_finished_and_ends_what_runs(plan, stand_in, tmp_pa
     assert tools.states(again) == {"a": "kept", "b": "done", "c": "done"}
 
 
+@pytest.mark.usefixtures("ctrl_c_interrupts")
 def test_an_interrupted_resume_forgets_nothing_that_was_finished(plan, stand_in, tmp_path, tools):
     run_batch(plan({"a": "corrupt", "b": "B"}), stand_in)
     scenes = plan({"a": "slow", "b": "B"})

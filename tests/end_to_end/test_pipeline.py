@@ -177,4 +177,4 @@ def test_samples_are_few_lie_in_the_scene_and_reach_both_ends(size):
 
 
 def test_output_options_default_to_the_hsis_own():
-    assert OutputOptions() == OutputOptions("COG", None, None)
+    assert OutputOptions() == OutputOptions(None, None, None)

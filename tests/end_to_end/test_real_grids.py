@@ -24,6 +24,7 @@ def test_neon_without_a_crs_is_refused_and_says_how_to_set_one(geofuse, tmp_path
     assert "has no CRS" in line and "gdal_edit.py -a_srs" in line
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not NEON.is_dir(), reason="the NEON plot of ../shared/data is not here")
 def test_neon_with_its_crs_makes_a_pair_of_ratio_ten_with_white_as_no_data(tmp_path):
     import numpy as np

@@ -38,7 +38,9 @@ def lines(text: str) -> list[str]:
     return [line for line in text.splitlines() if line]
 
 
-@pytest.mark.parametrize(("method", "more"), [("subspace", ("--uncertainty", "2")), ("argsdiff", ())])
+@pytest.mark.parametrize(
+    ("method", "more"), [("subspace", ("--uncertainty", "2")), pytest.param("argsdiff", (), marks=pytest.mark.slow)]
+)
 def test_workers_give_the_bytes_of_this_process(job, geofuse, address, method, more):
     outputs = {"here.tif": (), "there.tif": ("--scheduler", address)}
     for name, where in outputs.items():
