@@ -178,7 +178,7 @@ def _upsampled(coarse: np.ndarray, pair: xr.Dataset) -> Any:
         at = np.meshgrid((rows + 0.5) / ratio - 0.5, (cols + 0.5) / ratio - 0.5, indexing="ij")
         return _not_too_little(map_coordinates(near, at, order=1, mode="nearest", output=np.float32))
 
-    return _by_blocks(part, pair)
+    return _by_blocks(part, pair["msi"])
 
 
 def _not_too_little(weight: np.ndarray) -> np.ndarray:
