@@ -184,10 +184,17 @@ def test_every_worker_has_cores_and_every_core_a_worker(workers):
 START = "from geofuse_cli.main import main; main()"
 
 
+def heed_ctrl_c() -> None:
+    """Undo what a process started in the background inherits: to ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def begun(job, output):
     """Start a run with workers as a program; return it and its workers once a tile is finished."""
     arguments = job.arguments(output, "--tile", "16", "--workers", "2")
-    process = subprocess.Popen([sys.executable, "-c", START, *arguments], stderr=subprocess.PIPE, start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", START, *arguments], stderr=subprocess.PIPE, start_new_session=True, preexec_fn=heed_ctrl_c
+    )
     journal = output.with_name(f".{output.name}.geofuse") / "journal.jsonl"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
