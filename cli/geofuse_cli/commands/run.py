@@ -118,8 +118,9 @@ def command(
 ) -> None:
     """Fuse a coarse hyperspectral image with a fine multispectral one.
 
-    HSI is the coarse hyperspectral image, MSI the fine multispectral one: GeoTIFF, COG or ENVI. The result has the MSI's grid over
-    the overlap of the two, and the HSI's bands, units and type.
+    HSI is the coarse hyperspectral image, MSI the fine multispectral one: GeoTIFF, COG, ENVI, JPEG 2000, Zarr, or a product as
+    published (EnMAP, PRISMA, Sentinel-2, ...). The result has the MSI's grid over the overlap of the two, and the HSI's bands,
+    units and type.
     """
     from geofuse.flow.cluster import tile_engine
     from geofuse.io import check_output_path
