@@ -47,6 +47,7 @@ from geofuse.methods.subspace import Subspace, SubspaceOptions, TileProblem
 _TEXTURE, _SPECTRUM, _PROBE = range(10, 13)  # purposes of random streams; the paper preset has 0 to 4
 _LEAST_ERROR = 0.15  # of a component's estimate, in units of the MSI's noise variance
 _VARIANCE_BY_GAIN = 3.0  # the prediction's variance over what the pilot takes, by the MSI's texture gain, once the MSI is clean
+_CALIBRATION_PIXELS, _CALIBRATION_SIDE = 2**16, 64  # errors of larger samples are estimated on windows of them, spread evenly
 
 
 @dataclass(frozen=True)
@@ -196,8 +197,7 @@ class ArgsDiff:
         """Estimate, by component, the network's error variance and how much of the MSI's residual to add back."""
         generator = stream(self.model.seed, _PROBE)
         power, divergence, count = 0.0, 0.0, 0.0
-        for problem in problems:
-            observed, mask = problem.data.fine, problem.data.fine_weight
+        for observed, mask in calibration_windows([(p.data.fine, p.data.fine_weight) for p in problems]):
             probe = draw(observed, generator)
             estimate = self.unguided(observed)
             moved = self.unguided(observed + PROBE_STEP * probe)
@@ -254,3 +254,27 @@ class ArgsDiff:
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(np.asarray(array, np.float32), device=self.model.device)
+
+
+def calibration_windows(images: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Choose what the networks' errors are estimated on: all of a small scene, else windows spread evenly, so that cost is bounded.
+
+    Parameters
+    ----------
+    images
+        Sample windows of the scene, each (c, H, W) and its weights (H, W).
+
+    Returns
+    -------
+    Pairs of the same kind. Where the samples hold more than 2^16 pixels: at most 16 windows of 64 x 64 that have some weight.
+    """
+    if sum(weight.numel() for _, weight in images) <= _CALIBRATION_PIXELS:
+        return list(images)
+    side, parts = _CALIBRATION_SIDE, []
+    for image, weight in images:
+        rows, cols = (range(0, max(size - side, 0) + 1, side) for size in weight.shape)
+        cuts = [(slice(r, r + side), slice(c, c + side)) for r in rows for c in cols]
+        parts += [(image[:, *cut], weight[cut]) for cut in cuts if bool((weight[cut] > 0).any())]
+    parts = parts or list(images)
+    chosen = np.unique(np.linspace(0, len(parts) - 1, _CALIBRATION_PIXELS // side**2).round().astype(int))
+    return [parts[i] for i in chosen]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from geofuse.diffusion.options import PaperOptions
-from geofuse.methods.argsdiff import ArgsDiff, FastOptions
+from geofuse.methods.argsdiff import ArgsDiff, FastOptions, calibration_windows
 from geofuse.methods.argsdiff_paper import PaperArgsDiff
 from geofuse.methods.base import silent
 
@@ -44,6 +44,26 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(scenes):
     assert first.tobytes() == learnt(model, tile, short).fuse(tile, silent).tobytes()
     other = dataclasses.replace(model, seed=1)
     assert first.tobytes() != learnt(other, tile, short).fuse(tile, silent).tobytes()
+
+
+def test_errors_are_estimated_on_all_of_a_small_scene_and_on_evenly_spread_windows_of_a_large_one():
+    small = [(torch.zeros(2, 256, 256), torch.ones(256, 256))]
+    assert calibration_windows(small)[0][0] is small[0][0]
+    place = torch.arange(512.0)[:, None] * torch.ones(512) / 512
+    parts = calibration_windows([(place[None], torch.ones(512, 512)), (place[None] + 1.0, torch.ones(512, 512))])
+    assert sum(weight.numel() for _, weight in parts) <= 2**16
+    assert {image.shape for image, _ in parts} == {(1, 64, 64)}
+    assert float(torch.stack([image.mean() for image, _ in parts]).mean()) == pytest.approx(1.0, abs=0.05)  # both, top to bottom
+
+
+def test_errors_are_estimated_where_the_msi_has_data():
+    weight = torch.zeros(512, 512)
+    weight[300:310, 40:50] = 1.0
+    parts = calibration_windows([(torch.zeros(1, 512, 512), weight)])
+    assert len(parts) == 1 and float(parts[0][1].sum()) == 100.0
+    weight = torch.zeros(300, 300)
+    weight[290:, 290:] = 1.0  # beyond the last whole window
+    assert float(calibration_windows([(torch.zeros(1, 300, 300), weight)])[0][1].sum()) == 100.0
 
 
 def test_estimated_error_is_near_the_true_one(scenes):
