@@ -47,6 +47,7 @@ from geofuse.methods.subspace import Subspace, SubspaceOptions, TileProblem
 _TEXTURE, _SPECTRUM, _PROBE = range(10, 13)  # purposes of random streams; the paper preset has 0 to 4
 _LEAST_ERROR = 0.15  # of a component's estimate, in units of the MSI's noise variance
 _VARIANCE_BY_GAIN = 3.0  # the prediction's variance over what the pilot takes, by the MSI's texture gain, once the MSI is clean
+_STRIP_PIXELS = 2**16
 _CALIBRATION_PIXELS, _CALIBRATION_SIDE = 2**16, 64  # errors of larger samples are estimated on windows of them, spread evenly
 
 
@@ -239,12 +240,16 @@ class ArgsDiff:
         return self.pilot.solve(replace(problem, data=data))
 
     def _estimate(self, state: torch.Tensor, level: float) -> torch.Tensor:
-        """Estimate the clean components (c, H, W) of a state, averaged over symmetries."""
-        levels = torch.tensor([level], device=state.device)
-        total = torch.zeros_like(state)
-        for index in range(self.options.symmetries):
-            turned = symmetry(state, index)[None].contiguous(memory_format=torch.channels_last)
-            total += undo_symmetry(self.texture(turned, levels)[0], index)
+        """Estimate the clean components (c, H, W) of a state, averaged over symmetries; on the CPU in strips, for its caches."""
+        levels, total = torch.tensor([level], device=state.device), torch.zeros_like(state)
+        height, width = state.shape[1:]
+        rows = max(_STRIP_PIXELS // width, 2 * self.texture.reach) if state.device.type == "cpu" else height
+        for first in range(0, height, rows):
+            top, last = max(first - self.texture.reach, 0), min(first + rows, height)
+            strip = state[:, top : last + self.texture.reach]
+            for index in range(self.options.symmetries):
+                turned = symmetry(strip, index)[None].contiguous(memory_format=torch.channels_last)
+                total[:, first:last] += undo_symmetry(self.texture(turned, levels)[0], index)[:, first - top : last - top]
         return total / self.options.symmetries
 
     def _learning(self, steps: int, learning_rate: float, batch: int) -> LearningOptions:

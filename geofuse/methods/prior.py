@@ -104,6 +104,11 @@ class TurnedNetwork(nn.Module):
         self.network = network
         self.register_buffer("turn", torch.as_tensor(turn, dtype=torch.float32))
 
+    @property
+    def reach(self) -> int:
+        """How many pixels away an input still matters."""
+        return self.network.reach
+
     def forward(self, state: Tensor, level: Tensor) -> Tensor:
         """Estimate clean components (B, c, H, W) from states of levels (B,)."""
         turned = torch.einsum("ij,bjhw->bihw", self.turn, state).contiguous(memory_format=torch.channels_last)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from geofuse.diffusion.options import PaperOptions
+from geofuse.methods import argsdiff
 from geofuse.methods.argsdiff import ArgsDiff, FastOptions, calibration_windows
 from geofuse.methods.argsdiff_paper import PaperArgsDiff
 from geofuse.methods.base import silent
@@ -44,6 +45,16 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(scenes):
     assert first.tobytes() == learnt(model, tile, short).fuse(tile, silent).tobytes()
     other = dataclasses.replace(model, seed=1)
     assert first.tobytes() != learnt(other, tile, short).fuse(tile, silent).tobytes()
+
+
+def test_an_image_estimated_in_strips_is_the_image_estimated_at_once(scenes, monkeypatch):
+    model, tile = scenes.observe(scenes.landscape(side=96), 4, snr_db=30)
+    method = learnt(model, tile, dataclasses.replace(QUICK, spatial_steps=20, spectral_steps=20))
+    with torch.no_grad():
+        observed = method.pilot.prepare(tile).data.fine
+        at_once = method.unguided(observed)
+        monkeypatch.setattr(argsdiff, "_STRIP_PIXELS", 96 * 20)
+        assert torch.allclose(method.unguided(observed), at_once, atol=1e-4 * float(observed.std()))
 
 
 def test_errors_are_estimated_on_all_of_a_small_scene_and_on_evenly_spread_windows_of_a_large_one():
