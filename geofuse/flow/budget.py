@@ -8,7 +8,7 @@ is written, B the bands of a fused tile, C and c those of the two images, r the 
 * fused tiles with the writer: 4 B P each;
 * writing: B R (4 + 3.5 s), the blended region, its stored form, and its blocks twice while they are compressed;
 * reading ahead: two tiles of 4 P (c + C / r^2), and the one being fused;
-* GDAL's block cache, and 64 MiB of buffers.
+* GDAL's block cache, the pieces of the inputs that were read last, and 64 MiB of buffers.
 
 Learning takes no more for larger scenes or tiles (:func:`geofuse.fusion.sample_windows`): 4 (c + C / r^2) bytes for each pixel of
 the windows and what the method makes of it. ``docs/scale.md`` holds the model against measurements.
@@ -24,6 +24,7 @@ import numpy as np
 from geofuse.errors import UsageError
 from geofuse.fusion import DEFAULT_TILE, sample_windows
 from geofuse.io.gdal_log import CACHE_BYTES
+from geofuse.io.recent import RECENT_BYTES
 from geofuse.tiling import RegionGrid, TileGrid, Window
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def expected_bytes(fusion: Fusion, tile: int, block: tuple[int, int], itemsize: 
     writing = bands * regions.rows * regions.cols * (4 + 3.5 * itemsize)
     samples = sum(window.height * window.width for window, _ in sample_windows(whole.height, whole.width, whole.ratio))
     learning = samples * (both + _LEARNING.get(name, _LEARNING_OTHERS))
-    return int(_BASE + _BUFFERS + CACHE_BYTES + max(tiles + writing, learning))
+    return int(_BASE + _BUFFERS + CACHE_BYTES + RECENT_BYTES + max(tiles + writing, learning))
 
 
 def _largest(bounds: tuple[int, ...], overlap: int, size: int) -> int:

@@ -13,6 +13,7 @@ from geofuse.flow.engines import Fused, Lap, fuse_here
 from geofuse.flow.stitching import Stitcher
 from geofuse.flow.workspace import Workspace
 from geofuse.journal import Journal
+from geofuse.memory import give_back
 from geofuse.methods.base import Report, silent
 
 if TYPE_CHECKING:
@@ -90,6 +91,8 @@ def fuse_tiles(fusion: Fusion, stitcher: Stitcher, space: Workspace, execution: 
             stitcher.put(fused)
             lap("writing")
             space.keep = space.keep or fused.error is None
+            del fused  # the writer has it; the engine may go on without it in memory
+            give_back()
             done += 1
             report("fusing tiles", done, total)
     lap("writing")

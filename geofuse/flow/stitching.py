@@ -19,7 +19,8 @@ from geofuse.errors import OutputError
 from geofuse.flow.engines import Fused
 from geofuse.flow.spool import TileSpool
 from geofuse.journal import Journal
-from geofuse.tiling import Blending, RegionGrid, TileGrid, Window
+from geofuse.threads import each
+from geofuse.tiling import PARTS, Blending, RegionGrid, TileGrid, Window
 
 
 class Sink(Protocol):
@@ -60,7 +61,7 @@ class Stitcher:
     journal, folder
         What is finished, and where tiles wait.
     in_flight
-        How many tiles may be with the thread at once, the one it works on included; :meth:`put` waits while there are so many.
+        How many tiles the thread may hold in memory; :meth:`put` waits while there are so many.
     failed
         Tiles without values, and why; after the run.
     """
@@ -151,18 +152,20 @@ class Stitcher:
                     if not self._waiting:
                         return
                     fused = self._waiting.pop(0)
+                index = fused.index
                 self._take(fused)
-                del fused
+                del fused  # its values are on the disk
                 with self._lock:
                     self._held -= 1
                     self._lock.notify_all()
+                self._write_complete(sorted(self._regions_of[index]))
         except BaseException as error:
             with self._lock:
                 self._error = error
                 self._lock.notify_all()
 
     def _take(self, fused: Fused) -> None:
-        """Keep a tile and write what it completes."""
+        """Keep a tile."""
         if fused.values is None:
             self.failed[fused.index] = str(fused.error)
             self.journal.add({"key": f"tile {fused.index}", "status": "failed", "error": str(fused.error)})
@@ -173,24 +176,27 @@ class Stitcher:
                 raise OutputError(f"{self.folder}: a tile cannot be written ({error.strerror}); make room") from error
             self.journal.add({"key": f"tile {fused.index}", "status": "done", "crc": checksum})
         self._there.add(fused.index)
-        self._write_complete(sorted(self._regions_of[fused.index]))
 
     def _write_complete(self, regions: Sequence[int]) -> None:
         """Write those regions whose tiles are all there, and drop the tiles that are not needed any more."""
-        for region in regions:
-            if region not in self._open or not self._there.issuperset(self._tiles_of[region]):
-                continue
-            window = self._regions[region]
-            values = self._blending.blend(window, self.n_bands, self._piece)
-            row, col = window.row0 - self.output.row0, window.col0 - self.output.col0
-            receipts = [output.sink.write(values[output.bands], row, col) for output in self.outputs]
-            if not self.failed.keys() & set(self._tiles_of[region]):  # else it is to be tried again
-                self.journal.add({"key": f"region {region}", "status": "done", "receipts": receipts})
+        complete = [r for r in regions if r in self._open and self._there.issuperset(self._tiles_of[r])]
+        each(lambda i: self._write(complete[i]), len(complete), PARTS)
+        for region in complete:
             self._open.discard(region)
             for tile in self._tiles_of[region]:
                 self._regions_of[tile].discard(region)
                 if not self._regions_of[tile]:
                     self._spool.drop(tile)
+
+    def _write(self, region: int) -> None:
+        """Blend a region and write it; several at the same time in threads."""
+        window = self._regions[region]
+        values = self._blending.blend(window, self.n_bands, self._piece)
+        row, col = window.row0 - self.output.row0, window.col0 - self.output.col0
+        receipts = [output.sink.write(values[output.bands], row, col) for output in self.outputs]
+        if not self.failed.keys() & set(self._tiles_of[region]):  # else it is to be tried again
+            with self._lock:
+                self.journal.add({"key": f"region {region}", "status": "done", "receipts": receipts})
 
     def _piece(self, index: int, band: int, window: Window) -> np.ndarray:
         if index in self.failed:
