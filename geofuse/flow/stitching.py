@@ -1,4 +1,4 @@
-"""From fused tiles to the output: a thread that keeps tiles on disk, blends the regions they complete and writes them.
+"""From fused tiles to the output: tiles are kept on disk, and a thread blends the regions they complete and writes them.
 
 What is finished is in the journal, a row a tile and a row a region, so that a later run goes on from there: it takes back the
 regions that are intact, keeps the tiles that other regions need, and fuses the rest.
@@ -7,7 +7,7 @@ regions that are intact, keeps the tiles that other regions need, and fuses the 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,30 @@ from geofuse.journal import Journal
 from geofuse.threads import each
 from geofuse.tiling import PARTS, Blending, RegionGrid, TileGrid, Window
 
+_BEHIND = 1  # tiles, besides the one in work; more would only fill the disk
+
+
+@dataclass(frozen=True)
+class Planes:
+    """The values (band, h, w) of a window, each band computed when it is its turn: no region is in memory as a whole.
+
+    Looks like an array as far as :meth:`geofuse.io.RasterSink.write` needs it.
+    """
+
+    bands: slice
+    window: Window
+    plane: Callable[[int], np.ndarray]
+    ndim = 3
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of bands, height, width."""
+        return self.bands.stop - self.bands.start, self.window.height, self.window.width
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Iterate over the bands, (h, w) float32."""
+        return (self.plane(band) for band in range(self.bands.start, self.bands.stop))
+
 
 class Sink(Protocol):
     """What takes the windows of one output."""
@@ -30,7 +54,7 @@ class Sink(Protocol):
     def block(self) -> tuple[int, int]:
         """Rows and columns of the windows it likes best."""
 
-    def write(self, values: np.ndarray, row_offset: int, col_offset: int = 0) -> dict[str, Any] | None:
+    def write(self, values: Planes, row_offset: int, col_offset: int = 0) -> dict[str, Any] | None:
         """Write a window (band, h, w); return a receipt."""
 
     def restore(self, row: int, col: int, height: int, width: int, receipt: Mapping[str, Any]) -> bool:
@@ -60,8 +84,6 @@ class Stitcher:
         Where the bands go.
     journal, folder
         What is finished, and where tiles wait.
-    in_flight
-        How many tiles the thread may hold in memory; :meth:`put` waits while there are so many.
     failed
         Tiles without values, and why; after the run.
     """
@@ -71,7 +93,6 @@ class Stitcher:
     outputs: Sequence[Output]
     journal: Journal
     folder: Path
-    in_flight: int = 1
     failed: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -89,8 +110,7 @@ class Stitcher:
         self._there = {tile for tile in self._regions_of if self._is_kept(tile)}
         self.to_do = sorted(set(self._regions_of) - self._there)
         self._lock = threading.Condition()
-        self._waiting: list[Fused] = []
-        self._held = 0
+        self._waiting: list[int] = []
         self._closing = False
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="geofuse-writer", daemon=True)
@@ -125,18 +145,22 @@ class Stitcher:
                 raise OutputError(f"{len(self._open)} of {len(self._regions)} regions lack tiles; this is an error in the program")
 
     def put(self, fused: Fused) -> None:
-        """Hand over a tile; waits for room.
+        """Put a tile on the disk and leave the rest to the thread; waits if that is more than ``_BEHIND`` tiles behind.
 
         Raises
         ------
+        OutputError
+            If the disk does not take it.
         Exception
             What the thread raised, if it did.
         """
         with self._lock:
-            self._lock.wait_for(lambda: self._held < self.in_flight or self._error is not None)
+            self._lock.wait_for(lambda: len(self._waiting) <= _BEHIND or self._error is not None)
             self._raise_error()
-            self._waiting.append(fused)
-            self._held += 1
+        row = self._keep(fused)
+        with self._lock:
+            self.journal.add(row)
+            self._waiting.append(fused.index)
             self._lock.notify_all()
 
     def _raise_error(self) -> None:
@@ -151,31 +175,25 @@ class Stitcher:
                     self._lock.wait_for(lambda: self._waiting or self._closing)
                     if not self._waiting:
                         return
-                    fused = self._waiting.pop(0)
-                index = fused.index
-                self._take(fused)
-                del fused  # its values are on the disk
-                with self._lock:
-                    self._held -= 1
+                    index = self._waiting.pop(0)
                     self._lock.notify_all()
+                self._there.add(index)
                 self._write_complete(sorted(self._regions_of[index]))
         except BaseException as error:
             with self._lock:
                 self._error = error
                 self._lock.notify_all()
 
-    def _take(self, fused: Fused) -> None:
-        """Keep a tile."""
+    def _keep(self, fused: Fused) -> dict[str, Any]:
+        """Write a tile into the spool; return its row in the journal."""
+        key = f"tile {fused.index}"
         if fused.values is None:
             self.failed[fused.index] = str(fused.error)
-            self.journal.add({"key": f"tile {fused.index}", "status": "failed", "error": str(fused.error)})
-        else:
-            try:
-                checksum = self._spool.put(fused.index, fused.values)
-            except OSError as error:
-                raise OutputError(f"{self.folder}: a tile cannot be written ({error.strerror}); make room") from error
-            self.journal.add({"key": f"tile {fused.index}", "status": "done", "crc": checksum})
-        self._there.add(fused.index)
+            return {"key": key, "status": "failed", "error": str(fused.error)}
+        try:
+            return {"key": key, "status": "done", "crc": self._spool.put(fused.index, fused.values)}
+        except OSError as error:
+            raise OutputError(f"{self.folder}: a tile cannot be written ({error.strerror}); make room") from error
 
     def _write_complete(self, regions: Sequence[int]) -> None:
         """Write those regions whose tiles are all there, and drop the tiles that are not needed any more."""
@@ -191,10 +209,12 @@ class Stitcher:
     def _write(self, region: int) -> None:
         """Blend a region and write it; several at the same time in threads."""
         window = self._regions[region]
-        values = self._blending.blend(window, self.n_bands, self._piece)
         row, col = window.row0 - self.output.row0, window.col0 - self.output.col0
-        receipts = [output.sink.write(values[output.bands], row, col) for output in self.outputs]
-        if not self.failed.keys() & set(self._tiles_of[region]):  # else it is to be tried again
+        receipts = []
+        for output in self.outputs:
+            values = Planes(output.bands, window, lambda band: self._blending.blend(window, band, self._piece))
+            receipts.append(output.sink.write(values, row, col))
+        if not any(tile in self.failed for tile in self._tiles_of[region]):  # else it is to be tried again
             with self._lock:
                 self.journal.add({"key": f"region {region}", "status": "done", "receipts": receipts})
 

@@ -159,7 +159,8 @@ class RasterSink:
         Parameters
         ----------
         values
-            Array (band, h, w), float32 in physical units, NaN where there is no data.
+            Array (band, h, w), float32 in physical units, NaN where there is no data; or what has its ``shape`` and ``ndim`` and
+            gives one band (h, w) after the other when iterated over.
         row_offset, col_offset
             Where in the image it begins.
 

@@ -83,25 +83,25 @@ class Blending:
         cols = [j for j, (start, w) in enumerate(self._cols) if start < window.col1 and start + len(w) > window.col0]
         return [i * self.grid.n_cols + j for i in rows for j in cols]
 
-    def blend(self, window: Window, n_bands: int, piece: Callable[[int, int, Window], np.ndarray]) -> np.ndarray:
-        """Blend a window of the scene.
+    def blend(self, window: Window, band: int, piece: Callable[[int, int, Window], np.ndarray]) -> np.ndarray:
+        """Blend one band of a window of the scene.
 
         Parameters
         ----------
         window
             The window.
-        n_bands
-            Number of bands.
+        band
+            Which band, from 0.
         piece
             Returns what tile ``index`` has in ``band`` for a window of the scene within :meth:`contribution`: (h, w), NaN where it
             has nothing.
 
         Returns
         -------
-        ndarray (n_bands, h, w) float32
+        ndarray (h, w) float32
             NaN where any tile that contributes is NaN.
         """
-        out = np.zeros((n_bands, window.height, window.width), np.float32)
+        out = np.zeros((window.height, window.width), np.float32)
         for index in self.tiles_of(window):
             i, j = divmod(index, self.grid.n_cols)
             (row, weight_y), (col, weight_x) = self._rows[i], self._cols[j]
@@ -111,11 +111,10 @@ class Blending:
                 max(col, window.col0),
                 min(col + len(weight_x), window.col1),
             )
-            weights = weight_y[part.row0 - row : part.row1 - row, None] * weight_x[part.col0 - col : part.col1 - col]
-            target = out[:, *part.within(window).slices]
-            whole = bool((weights == 1).all())
-            weighted = np.empty_like(weights)
-            for band in range(n_bands):
-                values = piece(index, band, part)
-                target[band] += values if whole else np.multiply(weights, values, out=weighted)
+            along_y, along_x = weight_y[part.row0 - row : part.row1 - row], weight_x[part.col0 - col : part.col1 - col]
+            values, target = piece(index, band, part), out[part.within(window).slices]
+            if (along_y == 1).all() and (along_x == 1).all():
+                target += values
+            else:
+                target += along_y[:, None] * along_x * values
         return out
