@@ -6,12 +6,16 @@ good; what a power cut took away is noticed by the checksum and fused again.
 
 from __future__ import annotations
 
+import os
 import zlib
 from pathlib import Path
 
 import numpy as np
 
+from geofuse.errors import OutputError
 from geofuse.tiling import Window
+
+_SPARE = 2  # files kept to be written again
 
 
 class TileSpool:
@@ -19,28 +23,31 @@ class TileSpool:
 
     def __init__(self, folder: Path) -> None:
         """Make the folder, or find it."""
-        self._folder = folder
+        self.folder = folder
         self._spare: list[Path] = []  # files of tiles that were dropped: writing into them again costs half of making new ones
         folder.mkdir(exist_ok=True)
 
     def put(self, index: int, values: np.ndarray) -> int:
-        """Write a tile (band, h, w), float32; return its checksum.
+        """Write a tile (band, h, w), float32; return its checksum. Several processes may put tiles into one folder.
 
         Raises
         ------
-        OSError
+        OutputError
             If the disk does not take it.
         """
-        checksum, path = 0, self._path(index)
-        if self._spare:
-            self._spare.pop().replace(path)
-        path.touch()
-        with open(path, "r+b") as file:
-            for plane in values:
-                plane = np.ascontiguousarray(plane, np.float32)
-                checksum = zlib.crc32(plane, checksum)
-                file.write(plane)
-            file.truncate()
+        checksum = 0
+        path = self._spare.pop() if self._spare else self.folder / f"unfinished-{index:06d}-{os.getpid()}.bin"
+        try:
+            path.touch()
+            with open(path, "r+b") as file:
+                for plane in values:
+                    plane = np.ascontiguousarray(plane, np.float32)
+                    checksum = zlib.crc32(plane, checksum)
+                    file.write(plane)
+                file.truncate()
+            path.replace(self._path(index))
+        except OSError as error:
+            raise OutputError(f"{self.folder}: a tile cannot be written ({error.strerror}); make room") from error
         return checksum
 
     def is_intact(self, index: int, checksum: int) -> bool:
@@ -64,8 +71,10 @@ class TileSpool:
 
     def drop(self, index: int) -> None:
         """Remove a tile that is not needed any more."""
-        if self._path(index).exists():
-            self._spare.append(self._path(index).replace(self._folder / f"spare-{index:06d}.bin"))
+        path = self._path(index)
+        if len(self._spare) < _SPARE and path.exists():
+            self._spare.append(path.replace(self.folder / f"spare-{index:06d}.bin"))
+        path.unlink(missing_ok=True)
 
     def _path(self, index: int) -> Path:
-        return self._folder / f"tile-{index:06d}.bin"
+        return self.folder / f"tile-{index:06d}.bin"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -86,6 +87,8 @@ class Stitcher:
         What is finished, and where tiles wait.
     failed
         Tiles without values, and why; after the run.
+    spool
+        The fused tiles that wait.
     """
 
     grid: TileGrid
@@ -97,7 +100,7 @@ class Stitcher:
 
     def __post_init__(self) -> None:
         """Find out what is finished already; :attr:`to_do` says what is not."""
-        self._spool = TileSpool(self.folder)
+        self.spool = TileSpool(self.folder)
         self._blending = Blending(self.grid)
         block = tuple(int(np.lcm.reduce([o.sink.block[axis] for o in self.outputs])) for axis in (0, 1))
         self._regions = RegionGrid.of(self.output, block, self.grid.tile)
@@ -145,23 +148,24 @@ class Stitcher:
                 raise OutputError(f"{len(self._open)} of {len(self._regions)} regions lack tiles; this is an error in the program")
 
     def put(self, fused: Fused) -> None:
-        """Put a tile on the disk and leave the rest to the thread; waits if that is more than ``_BEHIND`` tiles behind.
+        """Note a tile that is in the spool and leave the rest to the thread; waits if that is more than ``_BEHIND`` tiles behind.
 
         Raises
         ------
-        OutputError
-            If the disk does not take it.
         Exception
             What the thread raised, if it did.
         """
+        key = f"tile {fused.index}"
         with self._lock:
-            self._lock.wait_for(lambda: len(self._waiting) <= _BEHIND or self._error is not None)
-            self._raise_error()
-        row = self._keep(fused)
-        with self._lock:
-            self.journal.add(row)
+            if fused.error is None:
+                self.journal.add({"key": key, "status": "done", "crc": fused.checksum})
+            else:
+                self.failed[fused.index] = str(fused.error)
+                self.journal.add({"key": key, "status": "failed", "error": str(fused.error)})
             self._waiting.append(fused.index)
             self._lock.notify_all()
+            self._lock.wait_for(lambda: len(self._waiting) <= _BEHIND or self._error is not None)
+            self._raise_error()
 
     def _raise_error(self) -> None:
         if self._error is not None:
@@ -184,17 +188,6 @@ class Stitcher:
                 self._error = error
                 self._lock.notify_all()
 
-    def _keep(self, fused: Fused) -> dict[str, Any]:
-        """Write a tile into the spool; return its row in the journal."""
-        key = f"tile {fused.index}"
-        if fused.values is None:
-            self.failed[fused.index] = str(fused.error)
-            return {"key": key, "status": "failed", "error": str(fused.error)}
-        try:
-            return {"key": key, "status": "done", "crc": self._spool.put(fused.index, fused.values)}
-        except OSError as error:
-            raise OutputError(f"{self.folder}: a tile cannot be written ({error.strerror}); make room") from error
-
     def _write_complete(self, regions: Sequence[int]) -> None:
         """Write those regions whose tiles are all there, and drop the tiles that are not needed any more."""
         complete = [r for r in regions if r in self._open and self._there.issuperset(self._tiles_of[r])]
@@ -204,24 +197,25 @@ class Stitcher:
             for tile in self._tiles_of[region]:
                 self._regions_of[tile].discard(region)
                 if not self._regions_of[tile]:
-                    self._spool.drop(tile)
+                    self.spool.drop(tile)
 
     def _write(self, region: int) -> None:
         """Blend a region and write it; several at the same time in threads."""
         window = self._regions[region]
         row, col = window.row0 - self.output.row0, window.col0 - self.output.col0
         receipts = []
+        parts = self._blending.parts(window)
         for output in self.outputs:
-            values = Planes(output.bands, window, lambda band: self._blending.blend(window, band, self._piece))
+            values = Planes(output.bands, window, lambda band: self._blending.blend(window, parts, partial(self._piece, band)))
             receipts.append(output.sink.write(values, row, col))
         if not any(tile in self.failed for tile in self._tiles_of[region]):  # else it is to be tried again
             with self._lock:
                 self.journal.add({"key": f"region {region}", "status": "done", "receipts": receipts})
 
-    def _piece(self, index: int, band: int, window: Window) -> np.ndarray:
+    def _piece(self, band: int, index: int, window: Window) -> np.ndarray:
         if index in self.failed:
             return np.full((window.height, window.width), np.nan, np.float32)
-        return self._spool.read(index, band, self._blending.contribution(index), window)
+        return self.spool.read(index, band, self._blending.contribution(index), window)
 
     def _restored(self, region: int) -> bool:
         """Take back a region that an earlier run wrote."""
@@ -242,4 +236,4 @@ class Stitcher:
     def _is_kept(self, tile: int) -> bool:
         """Tell whether an earlier run left this tile intact."""
         row = self.journal.get(f"tile {tile}")
-        return row is not None and self._spool.is_intact(tile, row["crc"])
+        return row is not None and self.spool.is_intact(tile, row["crc"])

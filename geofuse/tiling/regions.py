@@ -7,7 +7,7 @@ summed up in the same order, so the values are the same to the last bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +61,15 @@ class RegionGrid:
         return (self[index] for index in range(len(self)))
 
 
+@dataclass(frozen=True)
+class Part:
+    """What a tile adds to a window: the part of the scene, and its weights (h, w) there, None where all are 1."""
+
+    tile: int
+    window: Window
+    weights: np.ndarray | None
+
+
 class Blending:
     """Which part of the scene each tile contributes to, with which weights."""
 
@@ -83,25 +92,9 @@ class Blending:
         cols = [j for j, (start, w) in enumerate(self._cols) if start < window.col1 and start + len(w) > window.col0]
         return [i * self.grid.n_cols + j for i in rows for j in cols]
 
-    def blend(self, window: Window, band: int, piece: Callable[[int, int, Window], np.ndarray]) -> np.ndarray:
-        """Blend one band of a window of the scene.
-
-        Parameters
-        ----------
-        window
-            The window.
-        band
-            Which band, from 0.
-        piece
-            Returns what tile ``index`` has in ``band`` for a window of the scene within :meth:`contribution`: (h, w), NaN where it
-            has nothing.
-
-        Returns
-        -------
-        ndarray (h, w) float32
-            NaN where any tile that contributes is NaN.
-        """
-        out = np.zeros((window.height, window.width), np.float32)
+    def parts(self, window: Window) -> list[Part]:
+        """Return what each tile adds to a window of the scene, in row-major order of the tiles."""
+        parts = []
         for index in self.tiles_of(window):
             i, j = divmod(index, self.grid.n_cols)
             (row, weight_y), (col, weight_x) = self._rows[i], self._cols[j]
@@ -111,10 +104,30 @@ class Blending:
                 max(col, window.col0),
                 min(col + len(weight_x), window.col1),
             )
-            along_y, along_x = weight_y[part.row0 - row : part.row1 - row], weight_x[part.col0 - col : part.col1 - col]
-            values, target = piece(index, band, part), out[part.within(window).slices]
-            if (along_y == 1).all() and (along_x == 1).all():
-                target += values
-            else:
-                target += along_y[:, None] * along_x * values
+            weights = weight_y[part.row0 - row : part.row1 - row, None] * weight_x[part.col0 - col : part.col1 - col]
+            parts.append(Part(index, part, None if (weights == 1).all() else weights))
+        return parts
+
+    @staticmethod
+    def blend(window: Window, parts: Sequence[Part], piece: Callable[[int, Window], np.ndarray]) -> np.ndarray:
+        """Blend one band of a window of the scene.
+
+        Parameters
+        ----------
+        window
+            The window.
+        parts
+            Its :meth:`parts`.
+        piece
+            Returns what tile ``index`` has for the window of a part, (h, w), NaN where it has nothing.
+
+        Returns
+        -------
+        ndarray (h, w) float32
+            NaN where any tile that contributes is NaN.
+        """
+        out = np.zeros((window.height, window.width), np.float32)
+        for part in parts:
+            values, target = piece(part.tile, part.window), out[part.window.within(window).slices]
+            target += values if part.weights is None else part.weights * values
         return out
