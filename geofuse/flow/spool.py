@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -61,13 +62,19 @@ class TileSpool:
             return False
         return found == checksum
 
-    def read(self, index: int, band: int, whole: Window, part: Window) -> np.ndarray:
-        """Return one band of a part of the scene from a tile that covers ``whole``."""
+    def open(self, index: int) -> BinaryIO:
+        """Open the file of a tile, for :meth:`read`; the caller closes it."""
+        return open(self._path(index), "rb", buffering=0)
+
+    @staticmethod
+    def read(file: BinaryIO, band: int, whole: Window, part: Window) -> np.ndarray:
+        """Return one band of a part of the scene, (h, w) float32, from the file of a tile that covers ``whole``."""
         inner = part.within(whole)
-        start = (band * whole.height + inner.row0) * whole.width
-        count = inner.height * whole.width
-        rows = np.fromfile(self._path(index), np.float32, count, offset=4 * start)
-        return rows.reshape(inner.height, whole.width)[:, inner.col0 : inner.col1]
+        rows = np.empty((inner.height, whole.width), np.float32)
+        file.seek(4 * (band * whole.height + inner.row0) * whole.width)
+        if file.readinto(rows) != rows.nbytes:
+            raise OutputError(f"{file.name}: ends too early; go on with --resume")
+        return rows[:, inner.col0 : inner.col1]
 
     def drop(self, index: int) -> None:
         """Remove a tile that is not needed any more."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
@@ -202,20 +203,24 @@ class Stitcher:
     def _write(self, region: int) -> None:
         """Blend a region and write it; several at the same time in threads."""
         window = self._regions[region]
+        parts = self._blending.parts(window)
         row, col = window.row0 - self.output.row0, window.col0 - self.output.col0
         receipts = []
-        parts = self._blending.parts(window)
-        for output in self.outputs:
-            values = Planes(output.bands, window, lambda band: self._blending.blend(window, parts, partial(self._piece, band)))
-            receipts.append(output.sink.write(values, row, col))
+        with ExitStack() as stack:
+            files = {p.tile: stack.enter_context(self.spool.open(p.tile)) for p in parts if p.tile not in self.failed}
+            for output in self.outputs:
+                values = Planes(
+                    output.bands, window, lambda band: self._blending.blend(window, parts, partial(self._piece, files, band))
+                )
+                receipts.append(output.sink.write(values, row, col))
         if not any(tile in self.failed for tile in self._tiles_of[region]):  # else it is to be tried again
             with self._lock:
                 self.journal.add({"key": f"region {region}", "status": "done", "receipts": receipts})
 
-    def _piece(self, band: int, index: int, window: Window) -> np.ndarray:
-        if index in self.failed:
+    def _piece(self, files: Mapping[int, BinaryIO], band: int, index: int, window: Window) -> np.ndarray:
+        if index not in files:
             return np.full((window.height, window.width), np.nan, np.float32)
-        return self.spool.read(index, band, self._blending.contribution(index), window)
+        return self.spool.read(files[index], band, self._blending.contribution(index), window)
 
     def _restored(self, region: int) -> bool:
         """Take back a region that an earlier run wrote."""

@@ -125,7 +125,8 @@ def test_an_error_in_a_worker_is_that_tiles_error_alone(local, spool):
     assert [fused[i].error for i in (1, 2, 3)] == [None] * 3
     assert not spool.is_intact(0, 0) and all(spool.is_intact(i, fused[i].checksum) for i in (1, 2, 3))
     whole = Blending(Scene(fail).grid).contribution(3)
-    assert (spool.read(3, 0, whole, whole) == 22.0).all()
+    with spool.open(3) as file:
+        assert (spool.read(file, 0, whole, whole) == 22.0).all()
 
 
 def test_a_tile_that_a_worker_cannot_write_ends_the_run_and_is_no_fault_of_the_tile(local, spool):
