@@ -6,8 +6,8 @@ is written, B the bands of a fused tile, C and c those of the two images, r the 
 * libraries and the open pair, ``_BASE``; measured 0.48 GB. Not taken from the process, so that a run that is resumed plans alike;
 * fusing: a multiple of 4 C P that depends on the method (result included), measured, see ``_FUSING``;
 * writing: 4 s B R for each region in work, at most four, one a thread: its stored form, and its blocks while they are compressed;
-* reading ahead: two tiles of 4 P (c + C / r^2), and the one being fused;
-* GDAL's block cache, the pieces of the inputs that were read last, and 64 MiB of buffers.
+* reading ahead: a tile of 4 P (c + C / r^2), twice while it is put together from pieces, and the one being fused;
+* GDAL's block cache, the pieces of the inputs that were read last, and 128 MiB of buffers and of holes in the heap.
 
 Learning takes no more for larger scenes or tiles (:func:`geofuse.fusion.sample_windows`): 4 (c + C / r^2) bytes for each pixel of
 the windows and what the method makes of it. ``docs/scale.md`` holds the model against measurements.
@@ -33,7 +33,7 @@ TILES = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 96, 64)
 """Tile sizes to choose from, fine pixels."""
 
 _BASE = 500 * 2**20
-_BUFFERS = 64 * 2**20
+_BUFFERS = 128 * 2**20
 _FUSING = {"bicubic": 1.0, "subspace": 1.35, "argsdiff": 1.6, "gsa": 1.4, "sfim": 1.4, "glp": 1.4, "fuse": 1.4}  # of 4 C P
 _FUSING_OTHERS = 3.0
 _LEARNING = {"subspace": 440, "argsdiff": 1400}  # bytes a pixel of the sample windows; measured on 8 + 150 bands

@@ -9,7 +9,6 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -98,7 +97,8 @@ class _ReadingAhead:
 
     def __init__(self, fusion: Fusion, indices: Sequence[int]) -> None:
         self._fusion, self._indices = fusion, indices
-        self._ready: queue.Queue[TileData | Exception] = queue.Queue(maxsize=1)
+        self._ready: queue.Queue[TileData | Exception] = queue.Queue()
+        self._room = threading.Semaphore(1)  # not the queue's: a tile is not to be read before there is room for it
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read_all, name="geofuse-reader", daemon=True)
 
@@ -108,16 +108,18 @@ class _ReadingAhead:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        with suppress(queue.Empty):  # the thread may wait for room
-            self._ready.get_nowait()
+        self._room.release()
         self._thread.join()
 
     def next(self) -> TileData | Exception:
         """Return the next tile's pixels, or the error that reading them raised."""
-        return self._ready.get()
+        data = self._ready.get()
+        self._room.release()
+        return data
 
     def _read_all(self) -> None:
         for index in self._indices:
+            self._room.acquire()
             if self._stop.is_set():
                 return
             tile = self._fusion.grid[index]

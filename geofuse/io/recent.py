@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-RECENT_BYTES = 128 * 2**20
+RECENT_BYTES = 96 * 2**20
 """How much is kept, in each process."""
 
 Piece = tuple[np.ndarray, np.ndarray | None]

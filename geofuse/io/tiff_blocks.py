@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import threading
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -69,8 +70,9 @@ class BlockLayout:
         }
 
 
-def compress(stored: np.ndarray, spec: OutputSpec, layout: BlockLayout) -> list[bytes]:
-    """Return the compressed blocks of a window (band, h, w) of stored values, in the order of a TIFF of that size."""
+@contextmanager
+def compressed(stored: np.ndarray, spec: OutputSpec, layout: BlockLayout) -> Iterator[list[memoryview]]:
+    """Compress a window (band, h, w) of stored values; yields its blocks in the order of a TIFF of that size."""
     from rasterio.io import MemoryFile
 
     threads = -(-choose_threads().count // AT_ONCE)
@@ -81,7 +83,7 @@ def compress(stored: np.ndarray, spec: OutputSpec, layout: BlockLayout) -> list[
         content = memoryview(memory.getbuffer())
         image = next(iter(tiff.stream_directories(BytesIO(content), len(content))))
         spans = zip(image.block_offsets.tolist(), image.block_bytes.tolist(), strict=True)
-        return [bytes(content[start : start + size]) for start, size in spans]
+        yield [content[start : start + size] for start, size in spans]
 
 
 def halved(stored: np.ndarray, spec: OutputSpec) -> np.ndarray:
@@ -235,15 +237,17 @@ class BlockFile:
         each(add, len(corners), AT_ONCE)
 
     def _append(self, level: int, stored: np.ndarray, row: int, col: int) -> dict[str, Any]:
-        blocks = compress(stored, self.spec, self.layout)
-        content, sizes = b"".join(blocks), [len(block) for block in blocks]
-        with self._lock:
-            offset = self._end
-            self._enter(level, (row, col, *stored.shape[1:]), offset, np.asarray(sizes, np.uint64))
-        with open(self.path, "r+b") as file:
+        checksum = 0
+        with compressed(stored, self.spec, self.layout) as blocks, open(self.path, "r+b") as file:
+            sizes = [len(block) for block in blocks]
+            with self._lock:
+                offset = self._end
+                self._enter(level, (row, col, *stored.shape[1:]), offset, np.asarray(sizes, np.uint64))
             file.seek(offset)
-            file.write(content)
-        return {"offset": offset, "sizes": sizes, "crc": zlib.crc32(content)}
+            for block in blocks:
+                checksum = zlib.crc32(block, checksum)
+                file.write(block)
+        return {"offset": offset, "sizes": sizes, "crc": checksum}
 
     def _enter(self, level: int, window: tuple[int, int, int, int], offset: int, sizes: np.ndarray) -> None:
         """Note where the blocks of a window lie."""
