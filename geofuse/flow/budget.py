@@ -4,7 +4,8 @@ The model, in bytes, adds up what is held at the same time. With P the fine pixe
 is written, B the bands of a fused tile, C and c those of the two images, r the ratio and s the bytes of a stored value:
 
 * libraries and the open pair, ``_BASE``; measured 0.48 GB. Not taken from the process, so that a run that is resumed plans alike;
-* fusing: a multiple of 4 C P that depends on the method (result included), measured, see ``_FUSING``;
+* fusing: a multiple of 4 C P that depends on the method (result included), measured, see ``_FUSING``; for methods that solve in a
+  subspace, if that is more, what the solver holds at the highest rank, ``_SOLVING`` P: the rank is not known before learning;
 * writing: 4 s B R for each region in work, at most four, one a thread: its stored form, and its blocks while they are compressed;
 * reading ahead: a tile of 4 P (c + C / r^2), twice while it is put together from pieces, and the one being fused;
 * GDAL's block cache, the pieces of the inputs that were read last, and 128 MiB of buffers and of holes in the heap.
@@ -36,6 +37,7 @@ _BASE = 500 * 2**20
 _BUFFERS = 128 * 2**20
 _FUSING = {"bicubic": 1.0, "subspace": 1.35, "argsdiff": 1.6, "gsa": 1.4, "sfim": 1.4, "glp": 1.4, "fuse": 1.4}  # of 4 C P
 _FUSING_OTHERS = 3.0
+_SOLVING = {"subspace": 2200, "argsdiff": 2200}  # bytes a pixel at rank 32; measured with subspace, 48 bands
 _LEARNING = {"subspace": 440, "argsdiff": 1400}  # bytes a pixel of the sample windows; measured on 8 + 150 bands
 _LEARNING_OTHERS = 600
 
@@ -81,7 +83,8 @@ def expected_bytes(fusion: Fusion, tile: int, block: tuple[int, int], itemsize: 
     regions = RegionGrid.of(Window(*fusion.pair.attrs["output_window"]), block, grid.tile)
     hsi, msi, bands = fusion.pair.sizes["band"], fusion.pair.sizes["band_msi"], fusion.n_bands
     both = 4 * (msi + hsi / whole.ratio**2)
-    tiles = pixels * (_FUSING.get(name, _FUSING_OTHERS) * 4 * hsi + 4 * (bands - hsi) + 3 * both)
+    fusing = max(_FUSING.get(name, _FUSING_OTHERS) * 4 * hsi, _SOLVING.get(name, 0))
+    tiles = pixels * (fusing + 4 * (bands - hsi) + 3 * both)
     writing = min(choose_threads().count, PARTS) * 4 * itemsize * bands * regions.rows * regions.cols
     samples = sum(window.height * window.width for window, _ in sample_windows(whole.height, whole.width, whole.ratio))
     learning = samples * (both + _LEARNING.get(name, _LEARNING_OTHERS))

@@ -46,6 +46,11 @@ def test_what_is_expected_does_not_grow_with_the_scene():
     assert expected_bytes(Sizes(2048, 2048), 512, (128, 128), 2) == pytest.approx(sizes[0], rel=0.01)
 
 
+def test_few_bands_do_not_make_the_solver_small():
+    few, many = (expected_bytes(Sizes(4096, 4096, bands=bands), 1024, (128, 128), 2) for bands in (48, 150))
+    assert few > 0.8 * many
+
+
 def test_without_a_limit_tiles_are_512_pixels_or_what_is_asked_for():
     assert (plan(Sizes(4096, 4096), None), plan(Sizes(4096, 4096), None, 100)) == (512, 100)
 
