@@ -209,8 +209,7 @@ class Fusion:
         """Read a window of both images, in this process: on a cluster, a task that waited for others could block them all."""
         rows, cols = window.slices
         coarse_rows, coarse_cols = window.coarse(self.grid.ratio).slices
-        msi = self.pair["msi"].data[:, rows, cols].compute(scheduler="threads")
-        hsi = self.pair["hsi"].data[:, coarse_rows, coarse_cols].compute(scheduler="threads")
+        msi, hsi = _compute(self.pair["msi"].data[:, rows, cols]), _compute(self.pair["hsi"].data[:, coarse_rows, coarse_cols])
         weight = None
         if "msi_weight" in self.pair:
             weight = self.pair["msi_weight"].data[rows, cols].compute(scheduler="threads")
@@ -230,6 +229,11 @@ class Fusion:
                 first, last = max(start, row0), min(start + rows.shape[1], row1)
                 if first < last:
                     yield first - row0, rows[:, first - start : last - start, col0:col1]
+
+
+def _compute(part: Any) -> np.ndarray:
+    """Compute a part of a scene; what is cut out of each chunk is copied, so that the rest of the chunk leaves memory at once."""
+    return part.map_blocks(np.ascontiguousarray, dtype=part.dtype, meta=part._meta).compute(scheduler="threads")
 
 
 def choose_options(kind: Any, name: str, preset: str, overrides: Mapping[str, Any]) -> Any:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geofuse.errors import OutputError, UsageError
-from geofuse.flow.budget import Plan, plan_memory
+from geofuse.flow.budget import choose_tile
 from geofuse.flow.execution import ExecutionOptions as ExecutionOptions
 from geofuse.flow.execution import fuse_tiles, learn
 from geofuse.flow.identity import run_identity
@@ -171,7 +171,7 @@ def run(
             from geofuse.align.trust import save_weights
 
             save_weights(fusion.pair, write_weights)
-        plan = _plan(fusion, output, output_options, driver, execution)
+        _cut(fusion, output, output_options, driver, execution)
         spec = output_spec(fusion, output_options, {**provenance(fusion), **input_hashes(hsi, msi)})
         identity = run_identity(fusion, spec, driver, pair_options)
         journal = space.open_journal(identity, resume=execution.resume)
@@ -183,7 +183,7 @@ def run(
             forms = {output: spec} if beside is None else {output: spec, beside: uncertainty_spec(fusion, spec)}
             outputs = _open_outputs(stack, forms, driver, space)
             window = Window(*fusion.pair.attrs["output_window"])
-            stitcher = Stitcher(fusion.grid, window, outputs, journal, space.subfolder("tiles"), plan.in_flight)
+            stitcher = Stitcher(fusion.grid, window, outputs, journal, space.subfolder("tiles"))
             clock.lap("reading")
             if beside is None and (stitcher.to_do or save_prior is not None):
                 learn(fusion, journal, report)
@@ -198,15 +198,13 @@ def run(
     return summarise(fusion, spec, str(output), clock.seconds, clock.shares_since(before), stitcher.failed, beside)
 
 
-def _plan(fusion: Fusion, output: str | Path, options: OutputOptions, driver: str, execution: ExecutionOptions) -> Plan:
+def _cut(fusion: Fusion, output: str | Path, options: OutputOptions, driver: str, execution: ExecutionOptions) -> None:
     """Cut the scene into tiles that the memory allows."""
     from geofuse.io import open_sink
 
     form = output_spec(fusion, options, {})
     block = open_sink(output, form, driver=driver).block
-    plan = plan_memory(fusion, block, np.dtype(form.dtype).itemsize, execution.memory_bytes, fusion.settings.tile)
-    fusion.cut(plan.tile)
-    return plan
+    fusion.cut(choose_tile(fusion, block, np.dtype(form.dtype).itemsize, execution.memory_bytes, fusion.settings.tile))
 
 
 def _open_outputs(stack: ExitStack, forms: Mapping[Any, OutputSpec], driver: str, space: Workspace) -> list[Output]:

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,6 +129,24 @@ def _quota(folder: Path) -> float | None:
     except (OSError, ValueError, ZeroDivisionError):
         return None
     return cores if cores > 0 else None
+
+
+def each(work: Callable[[int], object], count: int, at_once: int) -> None:
+    """Call ``work`` with 0 to ``count`` - 1, in ``at_once`` threads, or in as many as :func:`choose_threads` says if that is less.
+
+    Raises
+    ------
+    BaseException
+        What ``work`` raised, of several the one of the lowest number; what has not begun by then is left out.
+    """
+    threads = min(choose_threads().count, count, at_once)
+    if threads < 2:
+        for i in range(count):
+            work(i)
+        return
+    with ThreadPoolExecutor(threads, thread_name_prefix="geofuse-each") as pool:
+        for _ in pool.map(work, range(count)):
+            pass
 
 
 def wait_passively() -> None:

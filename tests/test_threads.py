@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
@@ -98,3 +100,37 @@ def test_importing_geofuse_makes_threads_wait_passively_unless_the_user_says_oth
     code = "import os, geofuse; print(os.environ.get('OMP_WAIT_POLICY'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert done.stdout.strip() == expected, done.stderr
+
+
+@pytest.mark.parametrize(("asked", "at_once", "expected"), [("8", 4, 4), ("2", 4, 2), ("1", 4, 1)])
+def test_each_calls_with_every_number_and_no_more_at_a_time_than_allowed(eight_cores, asked, at_once, expected):
+    eight_cores.setenv("GEOFUSE_THREADS", asked)
+    running, most, seen, lock = 0, 0, [], threading.Lock()
+
+    def work(i):
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.05)
+        with lock:
+            running -= 1
+            seen.append(i)
+
+    threads.each(work, 9, at_once)
+    assert sorted(seen) == list(range(9)) and most == expected
+
+
+def test_each_raises_what_was_raised_and_begins_no_more(eight_cores):
+    eight_cores.setenv("GEOFUSE_THREADS", "2")
+    begun = []
+
+    def work(i):
+        begun.append(i)
+        time.sleep(0.02)
+        if i == 1:
+            raise UsageError("one")
+
+    with pytest.raises(UsageError, match="one"):
+        threads.each(work, 50, 4)
+    assert len(begun) < 10

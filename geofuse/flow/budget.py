@@ -4,11 +4,11 @@ The model, in bytes, adds up what is held at the same time. With P the fine pixe
 is written, B the bands of a fused tile, C and c those of the two images, r the ratio and s the bytes of a stored value:
 
 * libraries and the open pair, ``_BASE``; measured 0.48 GB. Not taken from the process, so that a run that is resumed plans alike;
-* fusing: a multiple of 4 C P that depends on the method (result included), measured, see ``_FUSING``;
-* fused tiles with the writer: 4 B P each;
-* writing: B R (4 + 3.5 s), the blended region, its stored form, and its blocks twice while they are compressed;
-* reading ahead: two tiles of 4 P (c + C / r^2), and the one being fused;
-* GDAL's block cache, and 64 MiB of buffers.
+* fusing: a multiple of 4 C P that depends on the method (result included), measured, see ``_FUSING``; for methods that solve in a
+  subspace, if that is more, what the solver holds at the highest rank, ``_SOLVING`` P: the rank is not known before learning;
+* writing: 4 s B R for each region in work, at most four, one a thread: its stored form, and its blocks while they are compressed;
+* reading ahead: a tile of 4 P (c + C / r^2), twice while it is put together from pieces, and the one being fused;
+* GDAL's block cache, the pieces of the inputs that were read last, and 128 MiB of buffers and of holes in the heap.
 
 Learning takes no more for larger scenes or tiles (:func:`geofuse.fusion.sample_windows`): 4 (c + C / r^2) bytes for each pixel of
 the windows and what the method makes of it. ``docs/scale.md`` holds the model against measurements.
@@ -16,7 +16,6 @@ the windows and what the method makes of it. ``docs/scale.md`` holds the model a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +23,9 @@ import numpy as np
 from geofuse.errors import UsageError
 from geofuse.fusion import DEFAULT_TILE, sample_windows
 from geofuse.io.gdal_log import CACHE_BYTES
-from geofuse.tiling import RegionGrid, TileGrid, Window
+from geofuse.io.recent import RECENT_BYTES
+from geofuse.threads import choose_threads
+from geofuse.tiling import PARTS, RegionGrid, TileGrid, Window
 
 if TYPE_CHECKING:
     from geofuse.fusion import Fusion
@@ -33,23 +34,15 @@ TILES = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 96, 64)
 """Tile sizes to choose from, fine pixels."""
 
 _BASE = 500 * 2**20
-_BUFFERS = 64 * 2**20
+_BUFFERS = 128 * 2**20
 _FUSING = {"bicubic": 1.0, "subspace": 1.35, "argsdiff": 1.6, "gsa": 1.4, "sfim": 1.4, "glp": 1.4, "fuse": 1.4}  # of 4 C P
 _FUSING_OTHERS = 3.0
+_SOLVING = {"subspace": 2200, "argsdiff": 2200}  # bytes a pixel at rank 32; measured with subspace, 48 bands
 _LEARNING = {"subspace": 440, "argsdiff": 1400}  # bytes a pixel of the sample windows; measured on 8 + 150 bands
 _LEARNING_OTHERS = 600
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A tile size, how many fused tiles may wait for the writer, and the memory that this is expected to take at most."""
-
-    tile: int
-    in_flight: int
-    expected_bytes: int
-
-
-def plan_memory(fusion: Fusion, block: tuple[int, int], itemsize: int, limit: int | None, asked: int | None) -> Plan:
+def choose_tile(fusion: Fusion, block: tuple[int, int], itemsize: int, limit: int | None, asked: int | None) -> int:
     """Choose the tile size.
 
     Parameters
@@ -69,14 +62,12 @@ def plan_memory(fusion: Fusion, block: tuple[int, int], itemsize: int, limit: in
         If the limit is too low for the tile size asked for, or for any.
     """
     if limit is None:
-        tile = asked or DEFAULT_TILE
-        return Plan(tile, 1, expected_bytes(fusion, tile, block, itemsize, 1))
+        return asked or DEFAULT_TILE
     least = 0
     for tile in (asked,) if asked else TILES:
-        for in_flight in (2, 1):
-            least = expected_bytes(fusion, tile, block, itemsize, in_flight)
-            if least <= limit:
-                return Plan(tile, in_flight, least)
+        least = expected_bytes(fusion, tile, block, itemsize)
+        if least <= limit:
+            return tile
     what = f"tiles of {asked} pixels take" if asked else f"this pair takes, even with tiles of {TILES[-1]} pixels,"
     remedy = "leave --tile out, or " if asked else ""
     raise UsageError(
@@ -84,7 +75,7 @@ def plan_memory(fusion: Fusion, block: tuple[int, int], itemsize: int, limit: in
     )
 
 
-def expected_bytes(fusion: Fusion, tile: int, block: tuple[int, int], itemsize: int, in_flight: int) -> int:
+def expected_bytes(fusion: Fusion, tile: int, block: tuple[int, int], itemsize: int) -> int:
     """Return the memory that a run is expected to take at most."""
     whole, name = fusion.grid, fusion.settings.method
     grid = TileGrid(whole.height, whole.width, whole.ratio, tile, whole.overlap)
@@ -92,11 +83,12 @@ def expected_bytes(fusion: Fusion, tile: int, block: tuple[int, int], itemsize: 
     regions = RegionGrid.of(Window(*fusion.pair.attrs["output_window"]), block, grid.tile)
     hsi, msi, bands = fusion.pair.sizes["band"], fusion.pair.sizes["band_msi"], fusion.n_bands
     both = 4 * (msi + hsi / whole.ratio**2)
-    tiles = pixels * (_FUSING.get(name, _FUSING_OTHERS) * 4 * hsi + 4 * (bands - hsi) + in_flight * 4 * bands + 3 * both)
-    writing = bands * regions.rows * regions.cols * (4 + 3.5 * itemsize)
+    fusing = max(_FUSING.get(name, _FUSING_OTHERS) * 4 * hsi, _SOLVING.get(name, 0))
+    tiles = pixels * (fusing + 4 * (bands - hsi) + 3 * both)
+    writing = min(choose_threads().count, PARTS) * 4 * itemsize * bands * regions.rows * regions.cols
     samples = sum(window.height * window.width for window, _ in sample_windows(whole.height, whole.width, whole.ratio))
     learning = samples * (both + _LEARNING.get(name, _LEARNING_OTHERS))
-    return int(_BASE + _BUFFERS + CACHE_BYTES + max(tiles + writing, learning))
+    return int(_BASE + _BUFFERS + CACHE_BYTES + RECENT_BYTES + max(tiles + writing, learning))
 
 
 def _largest(bounds: tuple[int, ...], overlap: int, size: int) -> int:

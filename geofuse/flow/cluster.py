@@ -1,8 +1,8 @@
 """The engine that fuses tiles in the workers of a dask cluster: processes on this machine, or a scheduler that is there already.
 
 What was learnt goes to each worker once. Workers read their tiles from the input files themselves, so they must see these under the
-same paths; they send back the part of a tile that the result needs. At most two tiles a worker are under way: one is read while the
-other is fused. A tile whose worker ends is fused by another one.
+same paths; they send back the part of a tile that the result needs, or put it into the spool themselves if they run here. At most
+two tiles a worker are under way: one is read while the other is fused. A tile whose worker ends is fused by another one.
 
 Sums and products come out differently in the last bit with another number of threads (torch 2.13: the inner products of the solver
 with 2 in place of 1, products of matrices with 4). So workers compute with as many threads as this process, and the bytes are those
@@ -20,13 +20,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geofuse.errors import GeofuseError, UsageError
+from geofuse.errors import GeofuseError, OutputError, UsageError
 from geofuse.flow.device_memory import Fallback
-from geofuse.flow.engines import Fused, Lap, contributed, fuse_here
+from geofuse.flow.engines import Fused, Lap, as_fused, contributed, fuse_here
+from geofuse.flow.spool import TileSpool
 from geofuse.methods.base import Report, silent
 from geofuse.threads import choose_threads, fix_threads
 
@@ -47,11 +49,12 @@ _ONE_AT_A_TIME = threading.Lock()  # in a worker: a tile uses all its threads by
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker needs: a fusion that has learnt, the number of threads, and for workers here the cores of each, by its name."""
+    """What a worker needs: a fusion that has learnt, the number of threads; if it runs here, the cores of each and the spool."""
 
     fallback: Fallback
     threads: int
-    cores: Mapping[Any, Sequence[int]] = field(default_factory=dict)
+    cores: Mapping[Any, Sequence[int]] = field(default_factory=dict)  # by the worker's name
+    spool: Path | None = None
 
 
 @contextmanager
@@ -92,7 +95,7 @@ def tile_engine(
 
     if scheduler is None:
         with started_here(workers, pick_device(device)) as (client, cores):
-            yield ClusterEngine(client, cores)
+            yield ClusterEngine(client, cores, is_here=True)
         return
     with connected(scheduler, CONNECT_S, _WORKERS_S) as client:
         paths = [os.path.abspath(path) for path in files if isinstance(path, str | os.PathLike) and os.path.exists(path)]
@@ -106,25 +109,29 @@ class ClusterEngine:
 
     client: Client
     cores: Mapping[Any, Sequence[int]]
+    is_here: bool = False
 
-    def __call__(self, fusion: Fusion, indices: Sequence[int], report: Report, lap: Lap) -> Iterator[Fused]:
+    def __call__(self, fusion: Fusion, indices: Sequence[int], report: Report, lap: Lap, spool: TileSpool) -> Iterator[Fused]:
         """Yield tiles as they are finished; those that took a worker with them come last, each tried once more by itself."""
         from distributed import KilledWorker
 
-        job = self._ship(Job(Fallback(fusion), choose_threads().count, self.cores))
+        folder = spool.folder.absolute() if self.is_here else None
+        job = self._ship(Job(Fallback(fusion), choose_threads().count, self.cores, folder))
         suspects = []
         for index, outcome in self._outcomes(job, indices, lambda: _AHEAD * max(1, len(self.client.nthreads()))):
             if isinstance(outcome, KilledWorker):  # perhaps it only shared a worker with the tile that is to blame
                 suspects.append(index)
                 continue
-            yield _as_fused(index, outcome)
+            lap("fusing")
+            yield _as_fused(index, outcome, spool)
         for suspect in suspects:
             for index, outcome in self._outcomes(job, [suspect], lambda: 1):
                 if isinstance(outcome, KilledWorker):
                     outcome = GeofuseError(
                         f"tile {index}: its workers were killed (out of memory?); use a smaller --tile or fewer workers"
                     )
-                yield _as_fused(index, outcome)
+                lap("fusing")
+                yield _as_fused(index, outcome, spool)
 
     def _ship(self, job: Job) -> Future:
         """Hand what workers need to the scheduler, which can send it again to a worker that comes later."""
@@ -134,8 +141,8 @@ class ClusterEngine:
 
     def _outcomes(
         self, job: Future, indices: Sequence[int], at_once: Callable[[], int]
-    ) -> Iterator[tuple[int, np.ndarray | BaseException]]:
-        """Have tiles fused, so many at once, and yield each with its values or its error."""
+    ) -> Iterator[tuple[int, int | np.ndarray | BaseException]]:
+        """Have tiles fused, so many at once, and yield each with its values, its checksum in the spool, or its error."""
         waiting, running = deque(indices), {}
         run = uuid.uuid4().hex
         while waiting or running:
@@ -165,8 +172,8 @@ class ClusterEngine:
                 raise _lost(error) from None
 
 
-def _outcome(future: Future) -> np.ndarray | BaseException:
-    """Return a tile's values, or what was raised in the worker."""
+def _outcome(future: Future) -> int | np.ndarray | BaseException:
+    """Return what :func:`_fuse_tile` returned, or what was raised in the worker."""
     try:
         error = future.exception()
         return future.result() if error is None else error
@@ -178,8 +185,11 @@ def _lost(error: Exception) -> GeofuseError:
     return GeofuseError(f"the scheduler was lost ({type(error).__name__}); start it again and go on with --resume")
 
 
-def _as_fused(index: int, outcome: np.ndarray | BaseException) -> Fused:
-    return Fused(index, None, outcome) if isinstance(outcome, BaseException) else Fused(index, outcome)
+def _as_fused(index: int, outcome: int | np.ndarray | BaseException, spool: TileSpool) -> Fused:
+    """Put the values that a worker sent into the spool, if it did not do so itself and sent the checksum."""
+    if isinstance(outcome, OutputError):
+        raise outcome  # which is no fault of the tile's
+    return Fused(index, outcome) if isinstance(outcome, int) else as_fused(index, outcome, spool)
 
 
 def _unpacked(packed: bytes) -> Job:
@@ -189,8 +199,8 @@ def _unpacked(packed: bytes) -> Job:
     return cloudpickle.loads(packed)
 
 
-def _fuse_tile(job: Job, index: int) -> np.ndarray:
-    """Read and fuse a tile, in a worker; return what it contributes to the scene."""
+def _fuse_tile(job: Job, index: int) -> int | np.ndarray:
+    """Read and fuse a tile, in a worker; return what it contributes to the scene, or its checksum in the spool if that is given."""
     from distributed import get_worker
 
     from geofuse.methods.device import use_threads
@@ -204,8 +214,10 @@ def _fuse_tile(job: Job, index: int) -> np.ndarray:
     data = fusion.read(tile.outer, tile.edges)
     with _ONE_AT_A_TIME:
         use_threads()
-        values = job.fallback.fuse(data, silent)
-    return np.ascontiguousarray(values[:, *contributed(fusion.grid, index)])
+        values = job.fallback.fuse(data, silent)[:, *contributed(fusion.grid, index)]
+    if job.spool is not None:
+        return TileSpool(job.spool).put(index, values)
+    return np.ascontiguousarray(values)
 
 
 @dataclass(frozen=True)

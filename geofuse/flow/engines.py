@@ -1,6 +1,6 @@
-"""Engines: they are given tiles to fuse and yield them as they are finished.
+"""Engines: they are given tiles to fuse, put them into the spool and say so, one after the other.
 
-An engine may yield tiles in any order; whoever takes them blends them in a fixed one. The one here works in this process: a thread
+An engine may finish tiles in any order; whoever takes them blends them in a fixed one. The one here works in this process: a thread
 reads the next tile's pixels while the main thread fuses.
 """
 
@@ -9,13 +9,13 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from geofuse.flow.device_memory import Fallback
+from geofuse.flow.spool import TileSpool
 from geofuse.methods.base import Report, TileData
 from geofuse.tiling import Blending, TileGrid
 
@@ -28,17 +28,17 @@ Lap = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Fused:
-    """A tile that was worked on: its place in the grid, and its values or why there are none.
+    """A tile that was worked on: its place in the grid, and its checksum in the spool or why it is not there.
 
-    The values are those of the part of the scene that it contributes to, (band, h, w); see :class:`geofuse.tiling.Blending`.
+    The spool has the values of the part of the scene that it contributes to, (band, h, w); see :class:`geofuse.tiling.Blending`.
     """
 
     index: int
-    values: np.ndarray | None
-    error: Exception | None = None
+    checksum: int | None
+    error: BaseException | None = None
 
 
-def fuse_here(fusion: Fusion, indices: Sequence[int], report: Report, lap: Lap) -> Iterator[Fused]:
+def fuse_here(fusion: Fusion, indices: Sequence[int], report: Report, lap: Lap, spool: TileSpool) -> Iterator[Fused]:
     """Fuse tiles in this process, in the order given.
 
     Parameters
@@ -51,6 +51,8 @@ def fuse_here(fusion: Fusion, indices: Sequence[int], report: Report, lap: Lap) 
         Called with the progress within a tile.
     lap
         Told when the time since its last call went into ``"reading"`` (the tile was waited for) or ``"fusing"``.
+    spool
+        Where the tiles go.
 
     Yields
     ------
@@ -62,16 +64,27 @@ def fuse_here(fusion: Fusion, indices: Sequence[int], report: Report, lap: Lap) 
         for index in indices:
             data = reader.next()
             lap("reading")
-            yield _fused(fallback, index, data, report)
+            outcome = _values(fallback, index, data, report)
+            del data
+            lap("fusing")
+            fused = as_fused(index, outcome, spool)
+            del outcome  # not to be in memory beside the next one
+            yield fused
 
 
-def _fused(fallback: Fallback, index: int, data: TileData | Exception, report: Report) -> Fused:
+def _values(fallback: Fallback, index: int, data: TileData | Exception, report: Report) -> np.ndarray | Exception:
+    """Return what a tile contributes, or why there is nothing."""
     if isinstance(data, Exception):
-        return Fused(index, None, data)
+        return data
     try:
-        return Fused(index, fallback.fuse(data, report)[:, *contributed(fallback.fusion.grid, index)])
+        return fallback.fuse(data, report)[:, *contributed(fallback.fusion.grid, index)]
     except Exception as error:
-        return Fused(index, None, error)
+        return error
+
+
+def as_fused(index: int, outcome: np.ndarray | BaseException, spool: TileSpool) -> Fused:
+    """Put a tile's values into the spool, if it has any."""
+    return Fused(index, None, outcome) if isinstance(outcome, BaseException) else Fused(index, spool.put(index, outcome))
 
 
 def contributed(grid: TileGrid, index: int) -> tuple[slice, slice]:
@@ -84,7 +97,8 @@ class _ReadingAhead:
 
     def __init__(self, fusion: Fusion, indices: Sequence[int]) -> None:
         self._fusion, self._indices = fusion, indices
-        self._ready: queue.Queue[TileData | Exception] = queue.Queue(maxsize=1)
+        self._ready: queue.Queue[TileData | Exception] = queue.Queue()
+        self._room = threading.Semaphore(1)  # not the queue's: a tile is not to be read before there is room for it
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read_all, name="geofuse-reader", daemon=True)
 
@@ -94,16 +108,18 @@ class _ReadingAhead:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        with suppress(queue.Empty):  # the thread may wait for room
-            self._ready.get_nowait()
+        self._room.release()
         self._thread.join()
 
     def next(self) -> TileData | Exception:
         """Return the next tile's pixels, or the error that reading them raised."""
-        return self._ready.get()
+        data = self._ready.get()
+        self._room.release()
+        return data
 
     def _read_all(self) -> None:
         for index in self._indices:
+            self._room.acquire()
             if self._stop.is_set():
                 return
             tile = self._fusion.grid[index]

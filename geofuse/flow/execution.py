@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING
 from geofuse.errors import GeofuseError, UsageError
 from geofuse.flow.device_memory import Fallback
 from geofuse.flow.engines import Fused, Lap, fuse_here
+from geofuse.flow.spool import TileSpool
 from geofuse.flow.stitching import Stitcher
 from geofuse.flow.workspace import Workspace
 from geofuse.journal import Journal
+from geofuse.memory import give_back
 from geofuse.methods.base import Report, silent
 
 if TYPE_CHECKING:
     from geofuse.fusion import Fusion
 
-Engine = Callable[["Fusion", Sequence[int], Report, Lap], Iterator[Fused]]
+Engine = Callable[["Fusion", Sequence[int], Report, Lap, TileSpool], Iterator[Fused]]
 
 
 @dataclass(frozen=True)
@@ -82,14 +84,15 @@ def fuse_tiles(fusion: Fusion, stitcher: Stitcher, space: Workspace, execution: 
     inner = report if total == 1 else silent
     if done and to_do:
         report("fusing tiles", done, total)
-    with stitcher, closing(execution.engine(fusion, to_do, inner, lap)) as engine:
+    with stitcher, closing(execution.engine(fusion, to_do, inner, lap, stitcher.spool)) as engine:
         for fused in engine:
-            lap("fusing")
+            lap("writing")
             if fused.error is not None and not execution.keep_going:
                 raise fused.error
             stitcher.put(fused)
             lap("writing")
             space.keep = space.keep or fused.error is None
+            give_back()
             done += 1
             report("fusing tiles", done, total)
     lap("writing")

@@ -6,12 +6,17 @@ good; what a power cut took away is noticed by the checksum and fused again.
 
 from __future__ import annotations
 
+import os
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
+from geofuse.errors import OutputError
 from geofuse.tiling import Window
+
+_SPARE = 2  # files kept to be written again
 
 
 class TileSpool:
@@ -19,23 +24,31 @@ class TileSpool:
 
     def __init__(self, folder: Path) -> None:
         """Make the folder, or find it."""
-        self._folder = folder
+        self.folder = folder
+        self._spare: list[Path] = []  # files of tiles that were dropped: writing into them again costs half of making new ones
         folder.mkdir(exist_ok=True)
 
     def put(self, index: int, values: np.ndarray) -> int:
-        """Write a tile (band, h, w), float32; return its checksum.
+        """Write a tile (band, h, w), float32; return its checksum. Several processes may put tiles into one folder.
 
         Raises
         ------
-        OSError
+        OutputError
             If the disk does not take it.
         """
         checksum = 0
-        with open(self._path(index), "wb") as file:
-            for plane in values:
-                plane = np.ascontiguousarray(plane, np.float32)
-                checksum = zlib.crc32(plane, checksum)
-                file.write(plane)
+        path = self._spare.pop() if self._spare else self.folder / f"unfinished-{index:06d}-{os.getpid()}.bin"
+        try:
+            path.touch()
+            with open(path, "r+b") as file:
+                for plane in values:
+                    plane = np.ascontiguousarray(plane, np.float32)
+                    checksum = zlib.crc32(plane, checksum)
+                    file.write(plane)
+                file.truncate()
+            path.replace(self._path(index))
+        except OSError as error:
+            raise OutputError(f"{self.folder}: a tile cannot be written ({error.strerror}); make room") from error
         return checksum
 
     def is_intact(self, index: int, checksum: int) -> bool:
@@ -49,17 +62,26 @@ class TileSpool:
             return False
         return found == checksum
 
-    def read(self, index: int, band: int, whole: Window, part: Window) -> np.ndarray:
-        """Return one band of a part of the scene from a tile that covers ``whole``."""
+    def open(self, index: int) -> BinaryIO:
+        """Open the file of a tile, for :meth:`read`; the caller closes it."""
+        return open(self._path(index), "rb", buffering=0)
+
+    @staticmethod
+    def read(file: BinaryIO, band: int, whole: Window, part: Window) -> np.ndarray:
+        """Return one band of a part of the scene, (h, w) float32, from the file of a tile that covers ``whole``."""
         inner = part.within(whole)
-        start = (band * whole.height + inner.row0) * whole.width
-        count = inner.height * whole.width
-        rows = np.fromfile(self._path(index), np.float32, count, offset=4 * start)
-        return rows.reshape(inner.height, whole.width)[:, inner.col0 : inner.col1]
+        rows = np.empty((inner.height, whole.width), np.float32)
+        file.seek(4 * (band * whole.height + inner.row0) * whole.width)
+        if file.readinto(rows) != rows.nbytes:
+            raise OutputError(f"{file.name}: ends too early; go on with --resume")
+        return rows[:, inner.col0 : inner.col1]
 
     def drop(self, index: int) -> None:
         """Remove a tile that is not needed any more."""
-        self._path(index).unlink(missing_ok=True)
+        path = self._path(index)
+        if len(self._spare) < _SPARE and path.exists():
+            self._spare.append(path.replace(self.folder / f"spare-{index:06d}.bin"))
+        path.unlink(missing_ok=True)
 
     def _path(self, index: int) -> Path:
-        return self._folder / f"tile-{index:06d}.bin"
+        return self.folder / f"tile-{index:06d}.bin"

@@ -1,4 +1,4 @@
-"""From fused tiles to the output: a thread that keeps tiles on disk, blends the regions they complete and writes them.
+"""From fused tiles to the output: tiles are kept on disk, and a thread blends the regions they complete and writes them.
 
 What is finished is in the journal, a row a tile and a row a region, so that a later run goes on from there: it takes back the
 regions that are intact, keeps the tiles that other regions need, and fuses the rest.
@@ -7,11 +7,13 @@ regions that are intact, keeps the tiles that other regions need, and fuses the 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
@@ -19,7 +21,32 @@ from geofuse.errors import OutputError
 from geofuse.flow.engines import Fused
 from geofuse.flow.spool import TileSpool
 from geofuse.journal import Journal
-from geofuse.tiling import Blending, RegionGrid, TileGrid, Window
+from geofuse.threads import each
+from geofuse.tiling import PARTS, Blending, RegionGrid, TileGrid, Window
+
+_BEHIND = 1  # tiles, besides the one in work; more would only fill the disk
+
+
+@dataclass(frozen=True)
+class Planes:
+    """The values (band, h, w) of a window, each band computed when it is its turn: no region is in memory as a whole.
+
+    Looks like an array as far as :meth:`geofuse.io.RasterSink.write` needs it.
+    """
+
+    bands: slice
+    window: Window
+    plane: Callable[[int], np.ndarray]
+    ndim = 3
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of bands, height, width."""
+        return self.bands.stop - self.bands.start, self.window.height, self.window.width
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Iterate over the bands, (h, w) float32."""
+        return (self.plane(band) for band in range(self.bands.start, self.bands.stop))
 
 
 class Sink(Protocol):
@@ -29,7 +56,7 @@ class Sink(Protocol):
     def block(self) -> tuple[int, int]:
         """Rows and columns of the windows it likes best."""
 
-    def write(self, values: np.ndarray, row_offset: int, col_offset: int = 0) -> dict[str, Any] | None:
+    def write(self, values: Planes, row_offset: int, col_offset: int = 0) -> dict[str, Any] | None:
         """Write a window (band, h, w); return a receipt."""
 
     def restore(self, row: int, col: int, height: int, width: int, receipt: Mapping[str, Any]) -> bool:
@@ -59,10 +86,10 @@ class Stitcher:
         Where the bands go.
     journal, folder
         What is finished, and where tiles wait.
-    in_flight
-        How many tiles may be with the thread at once, the one it works on included; :meth:`put` waits while there are so many.
     failed
         Tiles without values, and why; after the run.
+    spool
+        The fused tiles that wait.
     """
 
     grid: TileGrid
@@ -70,12 +97,11 @@ class Stitcher:
     outputs: Sequence[Output]
     journal: Journal
     folder: Path
-    in_flight: int = 1
     failed: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Find out what is finished already; :attr:`to_do` says what is not."""
-        self._spool = TileSpool(self.folder)
+        self.spool = TileSpool(self.folder)
         self._blending = Blending(self.grid)
         block = tuple(int(np.lcm.reduce([o.sink.block[axis] for o in self.outputs])) for axis in (0, 1))
         self._regions = RegionGrid.of(self.output, block, self.grid.tile)
@@ -88,8 +114,7 @@ class Stitcher:
         self._there = {tile for tile in self._regions_of if self._is_kept(tile)}
         self.to_do = sorted(set(self._regions_of) - self._there)
         self._lock = threading.Condition()
-        self._waiting: list[Fused] = []
-        self._held = 0
+        self._waiting: list[int] = []
         self._closing = False
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="geofuse-writer", daemon=True)
@@ -124,19 +149,24 @@ class Stitcher:
                 raise OutputError(f"{len(self._open)} of {len(self._regions)} regions lack tiles; this is an error in the program")
 
     def put(self, fused: Fused) -> None:
-        """Hand over a tile; waits for room.
+        """Note a tile that is in the spool and leave the rest to the thread; waits if that is more than ``_BEHIND`` tiles behind.
 
         Raises
         ------
         Exception
             What the thread raised, if it did.
         """
+        key = f"tile {fused.index}"
         with self._lock:
-            self._lock.wait_for(lambda: self._held < self.in_flight or self._error is not None)
-            self._raise_error()
-            self._waiting.append(fused)
-            self._held += 1
+            if fused.error is None:
+                self.journal.add({"key": key, "status": "done", "crc": fused.checksum})
+            else:
+                self.failed[fused.index] = str(fused.error)
+                self.journal.add({"key": key, "status": "failed", "error": str(fused.error)})
+            self._waiting.append(fused.index)
             self._lock.notify_all()
+            self._lock.wait_for(lambda: len(self._waiting) <= _BEHIND or self._error is not None)
+            self._raise_error()
 
     def _raise_error(self) -> None:
         if self._error is not None:
@@ -150,52 +180,47 @@ class Stitcher:
                     self._lock.wait_for(lambda: self._waiting or self._closing)
                     if not self._waiting:
                         return
-                    fused = self._waiting.pop(0)
-                self._take(fused)
-                del fused
-                with self._lock:
-                    self._held -= 1
+                    index = self._waiting.pop(0)
                     self._lock.notify_all()
+                self._there.add(index)
+                self._write_complete(sorted(self._regions_of[index]))
         except BaseException as error:
             with self._lock:
                 self._error = error
                 self._lock.notify_all()
 
-    def _take(self, fused: Fused) -> None:
-        """Keep a tile and write what it completes."""
-        if fused.values is None:
-            self.failed[fused.index] = str(fused.error)
-            self.journal.add({"key": f"tile {fused.index}", "status": "failed", "error": str(fused.error)})
-        else:
-            try:
-                checksum = self._spool.put(fused.index, fused.values)
-            except OSError as error:
-                raise OutputError(f"{self.folder}: a tile cannot be written ({error.strerror}); make room") from error
-            self.journal.add({"key": f"tile {fused.index}", "status": "done", "crc": checksum})
-        self._there.add(fused.index)
-        self._write_complete(sorted(self._regions_of[fused.index]))
-
     def _write_complete(self, regions: Sequence[int]) -> None:
         """Write those regions whose tiles are all there, and drop the tiles that are not needed any more."""
-        for region in regions:
-            if region not in self._open or not self._there.issuperset(self._tiles_of[region]):
-                continue
-            window = self._regions[region]
-            values = self._blending.blend(window, self.n_bands, self._piece)
-            row, col = window.row0 - self.output.row0, window.col0 - self.output.col0
-            receipts = [output.sink.write(values[output.bands], row, col) for output in self.outputs]
-            if not self.failed.keys() & set(self._tiles_of[region]):  # else it is to be tried again
-                self.journal.add({"key": f"region {region}", "status": "done", "receipts": receipts})
+        complete = [r for r in regions if r in self._open and self._there.issuperset(self._tiles_of[r])]
+        each(lambda i: self._write(complete[i]), len(complete), PARTS)
+        for region in complete:
             self._open.discard(region)
             for tile in self._tiles_of[region]:
                 self._regions_of[tile].discard(region)
                 if not self._regions_of[tile]:
-                    self._spool.drop(tile)
+                    self.spool.drop(tile)
 
-    def _piece(self, index: int, band: int, window: Window) -> np.ndarray:
-        if index in self.failed:
+    def _write(self, region: int) -> None:
+        """Blend a region and write it; several at the same time in threads."""
+        window = self._regions[region]
+        parts = self._blending.parts(window)
+        row, col = window.row0 - self.output.row0, window.col0 - self.output.col0
+        receipts = []
+        with ExitStack() as stack:
+            files = {p.tile: stack.enter_context(self.spool.open(p.tile)) for p in parts if p.tile not in self.failed}
+            for output in self.outputs:
+                values = Planes(
+                    output.bands, window, lambda band: self._blending.blend(window, parts, partial(self._piece, files, band))
+                )
+                receipts.append(output.sink.write(values, row, col))
+        if not any(tile in self.failed for tile in self._tiles_of[region]):  # else it is to be tried again
+            with self._lock:
+                self.journal.add({"key": f"region {region}", "status": "done", "receipts": receipts})
+
+    def _piece(self, files: Mapping[int, BinaryIO], band: int, index: int, window: Window) -> np.ndarray:
+        if index not in files:
             return np.full((window.height, window.width), np.nan, np.float32)
-        return self._spool.read(index, band, self._blending.contribution(index), window)
+        return self.spool.read(files[index], band, self._blending.contribution(index), window)
 
     def _restored(self, region: int) -> bool:
         """Take back a region that an earlier run wrote."""
@@ -216,4 +241,4 @@ class Stitcher:
     def _is_kept(self, tile: int) -> bool:
         """Tell whether an earlier run left this tile intact."""
         row = self.journal.get(f"tile {tile}")
-        return row is not None and self._spool.is_intact(tile, row["crc"])
+        return row is not None and self.spool.is_intact(tile, row["crc"])

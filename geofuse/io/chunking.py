@@ -10,7 +10,7 @@ import numpy as np
 
 from geofuse.errors import InputError
 
-CHUNK_BYTES = 16 * 2**20
+CHUNK_BYTES = 4 * 2**20
 """Aim for the size of a chunk, as float32, all its bands together."""
 
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-CACHE_BYTES = 128 * 2**20
+CACHE_BYTES = 64 * 2**20
 """Of GDAL's block cache, which otherwise takes 5 % of the machine's memory: room for a block of all bands of the images we meet."""
 
 os.environ.setdefault("GDAL_CACHEMAX", str(CACHE_BYTES))  # GDAL reads it when it opens its first file

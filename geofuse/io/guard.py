@@ -152,8 +152,10 @@ def _check_sidecars(path: Path) -> None:
 
 
 @contextmanager
-def opened(source: Source, *, check: bool = False) -> Iterator[DatasetReader]:
+def opened(source: Source, *, check: bool = False, threads: int = 1) -> Iterator[DatasetReader]:
     """Open a source with rasterio; with ``check``, hold its header against the file.
+
+    Windows of many blocks of a TIFF are decompressed in ``threads`` threads.
 
     Raises
     ------
@@ -169,7 +171,8 @@ def opened(source: Source, *, check: bool = False) -> Iterator[DatasetReader]:
         try:
             with _OPENING, warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                dataset = rasterio.open(source.location, driver=source.driver, sharing=False)
+                more = {"NUM_THREADS": threads} if threads > 1 and source.driver == "GTiff" else {}
+                dataset = rasterio.open(source.location, driver=source.driver, sharing=False, **more)
         except RasterioError as error:
             reason = gdal_log.cause(error, messages)
             raise InputError(f"{source.path}: cannot be opened ({reason}); it may be damaged: copy it again") from None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geofuse.errors import OutputError, UsageError
+from geofuse.io.storage import all_finite
 from geofuse.scene import BandMetadata
 
 if TYPE_CHECKING:
@@ -122,34 +123,44 @@ def encode(values: np.ndarray, spec: OutputSpec) -> np.ndarray:
     """
     stored = np.empty(values.shape, spec.dtype)
     for source, target in zip(values, stored, strict=True):
-        missing = ~np.isfinite(source)
-        has_missing = bool(missing.any())
-        if spec.nodata_value is None and has_missing:
-            raise OutputError(f"the image has pixels without data, which {spec.dtype} cannot say; declare a no-data value")
-        encoded = source.astype(np.float64)
-        if has_missing:
-            encoded[missing] = 0.0
-        if (spec.scale, spec.offset) != (1.0, 0.0):
-            encoded -= spec.offset
-            encoded /= spec.scale
-        if spec.is_integer:
-            target[:] = _integers(encoded, spec)
-        else:
-            target[:] = encoded
-            if not np.isnan(spec.nodata_value):
-                mark = target.dtype.type(spec.nodata_value)
-                target[target == mark] = np.nextafter(mark, target.dtype.type(0 if mark else 1))
-        if has_missing:
-            target[missing] = spec.nodata_value
+        _encode_plane(source, target, spec)
     return stored
+
+
+def _encode_plane(source: np.ndarray, target: np.ndarray, spec: OutputSpec) -> None:
+    """Turn one band (h, w) into stored values, written into ``target``."""
+    narrow = target.dtype.itemsize <= 2 if spec.is_integer else (spec.scale, spec.offset) == (1.0, 0.0)
+    encoded = source.astype(np.float32 if narrow else np.float64)  # float32 is exact enough where it is used, and half the work
+    missing = None if all_finite(source) else ~np.isfinite(source)
+    if missing is not None and missing.any():
+        if spec.nodata_value is None:
+            raise OutputError(f"the image has pixels without data, which {spec.dtype} cannot say; declare a no-data value")
+        encoded[missing] = 0.0
+    with np.errstate(over="ignore"):  # what becomes infinite is clipped
+        if spec.offset != 0.0:
+            encoded -= spec.offset
+        if spec.scale != 1.0:
+            encoded /= spec.scale
+    if spec.is_integer:
+        target[:] = _integers(encoded, spec)
+    else:
+        target[:] = encoded
+        if not np.isnan(spec.nodata_value):
+            mark = target.dtype.type(spec.nodata_value)
+            target[target == mark] = np.nextafter(mark, target.dtype.type(0 if mark else 1))
+    if missing is not None and missing.any():
+        target[missing] = spec.nodata_value
 
 
 def _integers(encoded: np.ndarray, spec: OutputSpec) -> np.ndarray:
     """Round to integers of the stored type, clipped to its range, none of them the no-data value."""
     limits = np.iinfo(spec.dtype)
     rounded = np.rint(encoded)
-    np.clip(rounded, limits.min, limits.max, out=rounded)
-    if spec.nodata is not None and (same := rounded == spec.nodata).any():
+    low, high = rounded.min(), rounded.max()
+    if low < limits.min or high > limits.max:
+        np.clip(rounded, limits.min, limits.max, out=rounded)
+        low, high = np.clip((low, high), limits.min, limits.max)
+    if spec.nodata is not None and low <= spec.nodata <= high and (same := rounded == spec.nodata).any():
         up = encoded >= spec.nodata if limits.min < spec.nodata < limits.max else np.full(encoded.shape, spec.nodata == limits.min)
         rounded = np.where(same, np.where(up, rounded + 1, rounded - 1), rounded)
     return rounded.astype(spec.dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from geofuse.io.chunking import chunk_sizes, file_fingerprint
 from geofuse.io.given import given_wavelengths
 from geofuse.io.guard import Source, find_source, header_path, known_crs, opened
 from geofuse.io.products.detect import find_product, open_found
+from geofuse.io.recent import RECENT, Piece
 from geofuse.io.storage import Storage, decode, read_storage
 from geofuse.io.zarr_reader import open_store
 from geofuse.io.zarr_store import is_store
@@ -62,7 +63,7 @@ def open_scene(
         folder of a product (see :mod:`geofuse.io.products`).
     chunks
         Chunk sizes as dask takes them: a tuple (band, y, x), a mapping with some of these keys, one number for y and x, or
-        None for all bands in windows of about 16 MiB that follow the blocks of the file.
+        None for all bands in windows of about 4 MiB that follow the blocks of the file.
     wavelengths
         Decides over the file's own: centre wavelengths in nm (band,), with FWHM (band, 2), or a CSV file with the columns
         ``wavelength_nm`` and, if known, ``fwhm_nm``.
@@ -182,15 +183,22 @@ class ChunkReader:
         """Return the values (band, h, w) of a window in physical units."""
         if _fingerprint(self.source) != self.fingerprint:
             raise InputError(f"{self.source.path}: changed since it was opened; open it again")
-        with opened(self.source) as dataset:
-            return self._read(dataset, bands, (rows, columns))
+        index = self.storage.index[bands]
+        key = (self.source.location, self.fingerprint, self.storage.mask, index, rows, columns)
+        piece = RECENT.get(key) if self.fingerprint else None
+        if piece is None:
+            with opened(self.source) as dataset:
+                piece = self._read(dataset, index, (rows, columns))
+            if self.fingerprint:  # else a change would go unnoticed
+                RECENT.put(key, piece)
+        return decode(piece[0], self.storage.select(bands), piece[1])
 
-    def _read(self, dataset: DatasetReader, bands: slice, window: tuple[tuple[int, int], tuple[int, int]]) -> np.ndarray:
+    def _read(self, dataset: DatasetReader, index: Sequence[int], window: tuple[tuple[int, int], tuple[int, int]]) -> Piece:
         storage = self.storage
-        stored = dataset.read(list(storage.index[bands]), window=window)
+        stored = dataset.read(list(index), window=window)
         valid = None
         if storage.alpha is not None:
             valid = dataset.read(storage.alpha, window=window) != 0
         elif storage.mask is not None:
             valid = dataset.read_masks(storage.index[0], window=window) != 0
-        return decode(stored, storage.select(bands), valid)
+        return stored, valid

@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 import os
 import shutil
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,6 +109,7 @@ class RasterSink:
         self._work = work or working_folder(self._final)
         self._body = DRIVERS[driver](self._work, self._final, spec)
         self._is_open = False
+        self._lock = threading.Lock()
         self._partial: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # block row -> stored values so far, which pixels those are
         self._sums = np.zeros(spec.height, np.uint64)
         down, across = (-(-size // side) for size, side in zip((spec.height, spec.width), self.block, strict=True))
@@ -152,12 +154,13 @@ class RasterSink:
             self._discard()
 
     def write(self, values: np.ndarray, row_offset: int, col_offset: int = 0) -> dict[str, Any] | None:
-        """Write a window, each pixel once, in any order, from one thread at a time.
+        """Write a window, each pixel once, in any order; windows of whole blocks also from several threads at a time.
 
         Parameters
         ----------
         values
-            Array (band, h, w), float32 in physical units, NaN where there is no data.
+            Array (band, h, w), float32 in physical units, NaN where there is no data; or what has its ``shape`` and ``ndim`` and
+            gives one band (h, w) after the other when iterated over.
         row_offset, col_offset
             Where in the image it begins.
 
@@ -211,8 +214,9 @@ class RasterSink:
 
     def _note(self, window: tuple[int, int, int, int], sums: np.ndarray) -> None:
         """Count a window of whole blocks as written."""
-        self._sums[window[0] : window[0] + window[2]] += sums
-        self._done[self._blocks_of(window)] = True
+        with self._lock:
+            self._sums[window[0] : window[0] + window[2]] += sums
+            self._done[self._blocks_of(window)] = True
 
     def _keep(self, stored: np.ndarray, row_offset: int, col_offset: int) -> None:
         """Keep a window in memory; store each block row that it completes."""

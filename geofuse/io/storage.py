@@ -166,15 +166,23 @@ def decode(stored: np.ndarray, storage: Storage, valid: np.ndarray | None = None
     """
     wide = stored.dtype.itemsize > 4 or (stored.dtype.itemsize == 4 and stored.dtype.kind in "iu")
     values = stored.astype(np.float64 if wide else np.float32)
-    if not ((storage.scale == 1.0).all() and (storage.offset == 0.0).all()):
+    if not (storage.scale == 1.0).all():
         values *= storage.scale.astype(values.dtype)[:, None, None]
+    if not (storage.offset == 0.0).all():
         values += storage.offset.astype(values.dtype)[:, None, None]
     values = values.astype(np.float32, copy=False)
     for band, plane, nodata in zip(values, stored, storage.nodata, strict=True):
         mark = stored_nodata(nodata, storage.dtype)
-        if mark is not None:
-            band[plane == mark] = np.nan
+        if mark is not None and (same := plane == mark).any():
+            band[same] = np.nan
     if valid is not None:
         values[:, ~valid] = np.nan
-    values[~np.isfinite(values)] = np.nan
+    if not all_finite(values):
+        values[~np.isfinite(values)] = np.nan
     return values
+
+
+def all_finite(values: np.ndarray) -> bool:
+    """Tell, in one pass, that all values are finite; False also where their sum overflows."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(values.sum()))

@@ -9,8 +9,10 @@ Everything that is needed to go on after a crash is in the receipts that :meth:`
 
 from __future__ import annotations
 
+import threading
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -21,10 +23,13 @@ from affine import Affine
 
 from geofuse.io import tiff
 from geofuse.io.output import OutputSpec
+from geofuse.threads import choose_threads, each
 
 _SOMEWHERE = Affine(1.0, 0.0, 9.0, 0.0, -1.0, 9.0)  # rasterio warns of an image without a place
 
-OVERVIEW_BYTES = 64 * 2**20  # of a window while overviews are made
+AT_ONCE = 4
+"""How many windows may be compressed at the same time, each in a thread of its own (in several if there are more cores)."""
+OVERVIEW_BYTES = 16 * 2**20  # of a window while overviews are made
 
 
 @dataclass(frozen=True)
@@ -65,36 +70,43 @@ class BlockLayout:
         }
 
 
-def compress(stored: np.ndarray, spec: OutputSpec, layout: BlockLayout) -> list[bytes]:
-    """Return the compressed blocks of a window (band, h, w) of stored values, in the order of a TIFF of that size."""
+@contextmanager
+def compressed(stored: np.ndarray, spec: OutputSpec, layout: BlockLayout) -> Iterator[list[memoryview]]:
+    """Compress a window (band, h, w) of stored values; yields its blocks in the order of a TIFF of that size."""
     from rasterio.io import MemoryFile
 
+    threads = -(-choose_threads().count // AT_ONCE)
     with MemoryFile() as memory:
-        size = {"height": stored.shape[1], "width": stored.shape[2], "num_threads": "ALL_CPUS", "bigtiff": "IF_SAFER"}
+        size = {"height": stored.shape[1], "width": stored.shape[2], "num_threads": threads, "bigtiff": "IF_SAFER"}
         with memory.open(**layout.profile(spec), **size, transform=_SOMEWHERE) as dataset:
             dataset.write(stored)
         content = memoryview(memory.getbuffer())
         image = next(iter(tiff.stream_directories(BytesIO(content), len(content))))
         spans = zip(image.block_offsets.tolist(), image.block_bytes.tolist(), strict=True)
-        return [bytes(content[start : start + size]) for start, size in spans]
+        yield [content[start : start + size] for start, size in spans]
 
 
 def halved(stored: np.ndarray, spec: OutputSpec) -> np.ndarray:
     """Return the means (band, ceil(h/2), ceil(w/2)) of 2 x 2 stored values, leaving out those without data."""
     n_bands, height, width = stored.shape
     out = np.empty((n_bands, -(-height // 2), -(-width // 2)), stored.dtype)
-    nodata = spec.nodata_value
     for plane, target in zip(stored, out, strict=True):
-        valid = np.isfinite(plane) if nodata is None or np.isnan(nodata) else plane != stored.dtype.type(nodata)
-        if height % 2 or width % 2 or not valid.all():
-            target[:] = _mean_of_valid(plane, valid, spec)
-            continue
-        mean = plane[0::2, 0::2].astype(np.float64)
-        for i, j in ((0, 1), (1, 0), (1, 1)):
-            mean += plane[i::2, j::2]
-        mean *= 0.25
-        target[:] = _as_stored(mean, spec)
+        target[:] = _halved_plane(plane, spec)
     return out
+
+
+def _halved_plane(plane: np.ndarray, spec: OutputSpec) -> np.ndarray:
+    """Return the means of 2 x 2 values of one band, (ceil(h/2), ceil(w/2))."""
+    nodata = spec.nodata_value
+    valid = np.isfinite(plane) if nodata is None or np.isnan(nodata) else plane != plane.dtype.type(nodata)
+    if plane.shape[0] % 2 or plane.shape[1] % 2 or not valid.all():
+        return _mean_of_valid(plane, valid, spec)
+    narrow = spec.is_integer and plane.dtype.itemsize <= 2  # sums of four are exact in float32
+    pairs = plane[0::2].astype(np.float32 if narrow else np.float64)
+    pairs += plane[1::2]
+    mean = pairs[:, 0::2] + pairs[:, 1::2]
+    mean *= 0.25
+    return _as_stored(mean, spec)
 
 
 def _mean_of_valid(plane: np.ndarray, valid: np.ndarray, spec: OutputSpec) -> np.ndarray:
@@ -162,6 +174,7 @@ class BlockFile:
         self.spec, self.layout = spec, layout
         self.path = folder / "blocks.bin"
         self._folder, self._end = folder, 0
+        self._lock = threading.Lock()
         self.levels = [self._level(spec.height, spec.width)]
         self.path.touch()
         self._half = self._raw(1, spec.height, spec.width) if overviews and self._has_overview(spec.height, spec.width) else None
@@ -203,26 +216,38 @@ class BlockFile:
             n_bands, height, width = raw.shape
             self.levels.append(self._level(height, width))
             below = self._raw(level + 1, height, width) if self._has_overview(height, width) else None
-            pixels = OVERVIEW_BYTES // (n_bands * raw.dtype.itemsize)
-            step = max(2, int(pixels**0.5) // self.layout.side // 2 * 2) * self.layout.side
-            for row in range(0, height, step):
-                for col in range(0, width, step):
-                    stored = raw.read(row, col, min(step, height - row), min(step, width - col))
-                    self._append(level, stored, row, col)
-                    if below is not None:
-                        below.write(halved(stored, self.spec), row // 2, col // 2)
+            self._add_overview(level, raw, below)
             raw.path.unlink()
             raw, level = below, level + 1
 
+    def _add_overview(self, level: int, raw: _RawImage, below: _RawImage | None) -> None:
+        """Compress a reduced image, and reduce it again into the one ``below``."""
+        n_bands, height, width = raw.shape
+        pixels = OVERVIEW_BYTES // (n_bands * raw.dtype.itemsize)
+        step = max(2, int(pixels**0.5) // self.layout.side // 2 * 2) * self.layout.side
+        corners = [(row, col) for row in range(0, height, step) for col in range(0, width, step)]
+
+        def add(i: int) -> None:
+            row, col = corners[i]
+            stored = np.ascontiguousarray(raw.read(row, col, min(step, height - row), min(step, width - col)))
+            self._append(level, stored, row, col)
+            if below is not None:
+                below.write(halved(stored, self.spec), row // 2, col // 2)
+
+        each(add, len(corners), AT_ONCE)
+
     def _append(self, level: int, stored: np.ndarray, row: int, col: int) -> dict[str, Any]:
-        blocks = compress(stored, self.spec, self.layout)
-        offset, content = self._end, b"".join(blocks)
-        with open(self.path, "r+b") as file:
+        checksum = 0
+        with compressed(stored, self.spec, self.layout) as blocks, open(self.path, "r+b") as file:
+            sizes = [len(block) for block in blocks]
+            with self._lock:
+                offset = self._end
+                self._enter(level, (row, col, *stored.shape[1:]), offset, np.asarray(sizes, np.uint64))
             file.seek(offset)
-            file.write(content)
-        sizes = [len(block) for block in blocks]
-        self._enter(level, (row, col, *stored.shape[1:]), offset, np.asarray(sizes, np.uint64))
-        return {"offset": offset, "sizes": sizes, "crc": zlib.crc32(content)}
+            for block in blocks:
+                checksum = zlib.crc32(block, checksum)
+                file.write(block)
+        return {"offset": offset, "sizes": sizes, "crc": checksum}
 
     def _enter(self, level: int, window: tuple[int, int, int, int], offset: int, sizes: np.ndarray) -> None:
         """Note where the blocks of a window lie."""

@@ -15,6 +15,7 @@ from geofuse.io.guard import Source, opened
 from geofuse.io.output import OutputSpec
 from geofuse.io.reader import header_fields
 from geofuse.io.storage import read_storage
+from geofuse.threads import choose_threads
 
 if TYPE_CHECKING:
     from rasterio import DatasetReader
@@ -75,7 +76,7 @@ def verify(path: Path, spec: OutputSpec, driver: str, sums: np.ndarray) -> None:
         If the file cannot be read.
     """
     check_complete(path, spec, driver)
-    with opened(Source.local(path, driver), check=True) as dataset:
+    with opened(Source.local(path, driver), check=True, threads=choose_threads().count) as dataset:
         _check_form(dataset, spec)
         found = np.zeros(spec.height, np.uint64)
         for (r0, r1), columns in _windows(dataset):

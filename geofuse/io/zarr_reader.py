@@ -220,7 +220,7 @@ def open_store(path: str | os.PathLike[str], *, chunks: Any = None, allow_remote
     path
         The store's folder; with ``allow_remote`` also a URL that ends in ``.zarr``.
     chunks
-        As for :func:`geofuse.io.open_scene`; None for all bands in windows of about 16 MiB that follow the store's chunks.
+        As for :func:`geofuse.io.open_scene`; None for all bands in windows of about 4 MiB that follow the store's chunks.
     allow_remote
         Also open URLs; nothing is then known of the size of their files.
 

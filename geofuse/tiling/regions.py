@@ -7,7 +7,7 @@ summed up in the same order, so the values are the same to the last bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +15,15 @@ import numpy as np
 from geofuse.tiling.grid import TileGrid, Window
 from geofuse.tiling.mosaic import Mosaic, axis_weights
 
+PARTS = 4
+"""Regions a tile."""
+
 
 @dataclass(frozen=True)
 class RegionGrid:
-    """Regions over the output window, whose size is about a tile's and a multiple of the file's blocks; in row-major order.
+    """Regions over the output window, about a quarter of a tile each and a multiple of the file's blocks; in row-major order.
+
+    Smaller regions would be written with less memory, but take more rows in the journal and more openings of files.
 
     Attributes
     ----------
@@ -36,7 +41,7 @@ class RegionGrid:
     def of(cls, output: Window, block: tuple[int, int], tile: int) -> RegionGrid:
         """Choose the size of the regions for tiles of ``tile`` pixels and blocks of (rows, columns) ``block``."""
         cols = min(max(1, tile // block[1]) * block[1], output.width)
-        rows = max(1, tile * min(tile, cols) // cols // block[0]) * block[0]
+        rows = max(1, tile * min(tile, cols) // cols // (PARTS * block[0])) * block[0]
         return cls(output, min(rows, output.height), cols)
 
     def __len__(self) -> int:
@@ -54,6 +59,15 @@ class RegionGrid:
     def __iter__(self) -> Iterator[Window]:
         """Iterate over the regions."""
         return (self[index] for index in range(len(self)))
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a tile adds to a window: the part of the scene, and its weights (h, w) there, None where all are 1."""
+
+    tile: int
+    window: Window
+    weights: np.ndarray | None
 
 
 class Blending:
@@ -78,25 +92,9 @@ class Blending:
         cols = [j for j, (start, w) in enumerate(self._cols) if start < window.col1 and start + len(w) > window.col0]
         return [i * self.grid.n_cols + j for i in rows for j in cols]
 
-    def blend(self, window: Window, n_bands: int, piece: Callable[[int, int, Window], np.ndarray]) -> np.ndarray:
-        """Blend a window of the scene.
-
-        Parameters
-        ----------
-        window
-            The window.
-        n_bands
-            Number of bands.
-        piece
-            Returns what tile ``index`` has in ``band`` for a window of the scene within :meth:`contribution`: (h, w), NaN where it
-            has nothing.
-
-        Returns
-        -------
-        ndarray (n_bands, h, w) float32
-            NaN where any tile that contributes is NaN.
-        """
-        out = np.zeros((n_bands, window.height, window.width), np.float32)
+    def parts(self, window: Window) -> list[Part]:
+        """Return what each tile adds to a window of the scene, in row-major order of the tiles."""
+        parts = []
         for index in self.tiles_of(window):
             i, j = divmod(index, self.grid.n_cols)
             (row, weight_y), (col, weight_x) = self._rows[i], self._cols[j]
@@ -107,10 +105,29 @@ class Blending:
                 min(col + len(weight_x), window.col1),
             )
             weights = weight_y[part.row0 - row : part.row1 - row, None] * weight_x[part.col0 - col : part.col1 - col]
-            target = out[:, *part.within(window).slices]
-            whole = bool((weights == 1).all())
-            weighted = np.empty_like(weights)
-            for band in range(n_bands):
-                values = piece(index, band, part)
-                target[band] += values if whole else np.multiply(weights, values, out=weighted)
+            parts.append(Part(index, part, None if (weights == 1).all() else weights))
+        return parts
+
+    @staticmethod
+    def blend(window: Window, parts: Sequence[Part], piece: Callable[[int, Window], np.ndarray]) -> np.ndarray:
+        """Blend one band of a window of the scene.
+
+        Parameters
+        ----------
+        window
+            The window.
+        parts
+            Its :meth:`parts`.
+        piece
+            Returns what tile ``index`` has for the window of a part, (h, w), NaN where it has nothing.
+
+        Returns
+        -------
+        ndarray (h, w) float32
+            NaN where any tile that contributes is NaN.
+        """
+        out = np.zeros((window.height, window.width), np.float32)
+        for part in parts:
+            values, target = piece(part.tile, part.window), out[part.window.within(window).slices]
+            target += values if part.weights is None else part.weights * values
         return out

@@ -13,12 +13,13 @@ import numpy as np
 import psutil
 import pytest
 
-from geofuse.errors import UsageError
+from geofuse.errors import OutputError, UsageError
 from geofuse.flow import cluster
 from geofuse.flow.dask_setup import core_groups
 from geofuse.flow.engines import fuse_here
+from geofuse.flow.spool import TileSpool
 from geofuse.pipeline import ExecutionOptions, FusionSettings, PairOptions, run
-from geofuse.tiling import TileGrid
+from geofuse.tiling import Blending, TileGrid
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +99,13 @@ class Scene:
         return np.full((1, window.height, window.width), 10.0 * window.row0 + window.col0)
 
 
-def outcomes(engine, at_origin):
-    return {f.index: f for f in engine(Scene(at_origin), range(4), lambda *_: None, lambda _: None)}
+@pytest.fixture
+def spool(tmp_path):
+    return TileSpool(tmp_path / "tiles")
+
+
+def outcomes(engine, at_origin, spool):
+    return {f.index: f for f in engine(Scene(at_origin), range(4), lambda *_: None, lambda _: None, spool)}
 
 
 def portable(function):
@@ -110,18 +116,28 @@ def portable(function):
     return function
 
 
-def test_an_error_in_a_worker_is_that_tiles_error_alone(local):
+def test_an_error_in_a_worker_is_that_tiles_error_alone(local, spool):
     def fail():
         raise UsageError("no such thing; leave it")
 
-    fused = outcomes(local, portable(fail))
+    fused = outcomes(local, portable(fail), spool)
     assert isinstance(fused[0].error, UsageError) and str(fused[0].error) == "no such thing; leave it"
-    assert [fused[i].error for i in (1, 2, 3)] == [None] * 3 and fused[3].values.max() == 22.0
+    assert [fused[i].error for i in (1, 2, 3)] == [None] * 3
+    assert not spool.is_intact(0, 0) and all(spool.is_intact(i, fused[i].checksum) for i in (1, 2, 3))
+    whole = Blending(Scene(fail).grid).contribution(3)
+    with spool.open(3) as file:
+        assert (spool.read(file, 0, whole, whole) == 22.0).all()
+
+
+def test_a_tile_that_a_worker_cannot_write_ends_the_run_and_is_no_fault_of_the_tile(local, spool):
+    (spool.folder / "tile-000000.bin").mkdir()  # a file cannot be put there
+    with pytest.raises(OutputError, match="a tile cannot be written .* make room"):
+        outcomes(local, portable(lambda: None), spool)
 
 
 @pytest.mark.slow
-def test_a_tile_that_kills_its_workers_fails_alone(local):
-    fused = outcomes(local, portable(lambda: os._exit(1)))
+def test_a_tile_that_kills_its_workers_fails_alone(local, spool):
+    fused = outcomes(local, portable(lambda: os._exit(1)), spool)
     assert "killed" in str(fused[0].error)
     assert [fused[i].error for i in (1, 2, 3)] == [None] * 3
 

@@ -188,6 +188,24 @@ def test_blocks_hold_a_few_megabytes_however_many_bands(files):
     assert block_size(files.spec_for((224, 10, 10), "float32")) == 128
 
 
+def test_every_16_bit_value_survives_decoding_and_encoding(files):
+    every = np.arange(-32767, 32768, dtype=np.int16).reshape(1, 1, -1)
+    for scale, offset in ((1e-4, 0.0), (1e-4, -0.1), (0.0000275, -0.2)):
+        spec = files.spec_for(every.shape, "int16", nodata=-32768.0, scale=scale, offset=offset)
+        values = (every * np.float32(scale) + np.float32(offset)).astype(np.float32)
+        assert (encode(values, spec) == every).all()
+        between = (every[..., :-1] + 0.4) * scale + offset
+        assert (
+            encode(between.astype(np.float32), files.spec_for(between.shape, "int16", scale=scale, offset=offset))
+            == every[..., :-1]
+        ).all()
+
+
+def test_values_too_large_for_the_type_or_even_for_float32_are_clipped(files):
+    spec = files.spec_for((1, 1, 3), "int16", nodata=-32768.0, scale=1e-4)
+    assert encode(np.array([[[3e38, -3e38, 1.0]]], np.float32), spec).tolist() == [[[32767, -32767, 10000]]]
+
+
 def test_rounding_clipping_and_the_no_data_value(files):
     spec = files.spec_for((1, 1, 7), "uint8", nodata=0.0)
     values = np.array([[[np.nan, -5, 0.2, 0.5, 1.5, 254.6, 300]]], np.float32)
@@ -303,3 +321,26 @@ def test_the_crs_survives(files, tmp_path, driver, crs):
     spec = OutputSpec(6, 5, BandMetadata.unknown(2), files.GRID, crs)
     path = write(tmp_path / DRIVERS[driver], spec, physical()[:2, :6, :5], driver, (0, 6))
     assert open_scene(path).rio.crs == crs
+
+
+@pytest.mark.parametrize("driver", ["COG", "GTiff", "ENVI"])
+def test_windows_written_by_several_threads_give_the_same_bytes(files, tmp_path, driver):
+    from concurrent.futures import ThreadPoolExecutor
+
+    stored = files.counts((3, 1100, 600))
+    spec = files.spec_for(stored.shape, "int16", nodata=-1.0)
+    for name, threads in (("one.tif", 1), ("many.tif", 8)):
+        with open_sink(tmp_path / name, spec, driver=driver) as sink, ThreadPoolExecutor(threads) as pool:
+            rows, cols = sink.block
+            corners = [(row, col) for row in range(0, 1100, max(rows, 100)) for col in range(0, 600, cols)]
+
+            def put(corner, sink=sink):
+                row, col = corner
+                height = max(sink.block[0], 100)
+                return sink.write(stored[:, row : row + height, col : col + sink.block[1]].astype(np.float32), row, col)
+
+            receipts = list(pool.map(put, reversed(corners) if threads > 1 else corners))
+            assert all(receipts)
+    assert (tmp_path / "one.tif").read_bytes() == (tmp_path / "many.tif").read_bytes()
+    with rasterio.open(tmp_path / "many.tif") as dataset:
+        np.testing.assert_array_equal(dataset.read(), stored)
