@@ -22,14 +22,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from geofuse.align.blind_rows import without_noise
+from geofuse.align.pan import _blocks, _fine
 from geofuse.sensors.psf import Psf
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-LEAST = 0.1  # of the contrast of R X: contradictions below it stay with the method, whose noise they are
+LEAST = 0.2  # of the contrast of R X, noise taken off: a PSF that is wrongly assumed makes up to 0.19 of it
 _RIDGE = 1e-6  # of the mean power of a row of R
 _STEPS = 40
+_MOST_SPECTRA = 20_000
 
 
 @dataclass(frozen=True)
@@ -42,17 +45,14 @@ class Shares:
         l (c, h, w) float64.
     balance
         m.
-    contradiction
-        Root mean square of D over the contrast of R X.
     """
 
     multiplier: np.ndarray
     balance: float
-    contradiction: float
 
 
 def reconcile(pair: xr.Dataset, difference: np.ndarray, trust: np.ndarray) -> xr.Dataset:
-    """Share the contradiction of a pair between its images, where it is more than a tenth of their contrast.
+    """Share the contradiction of a pair between its images, where it is more than a fifth of their contrast.
 
     Parameters
     ----------
@@ -70,20 +70,20 @@ def reconcile(pair: xr.Dataset, difference: np.ndarray, trust: np.ndarray) -> xr
     """
     response, psf, ratio = pair["response"].values, Psf.from_tag(pair.attrs["psf"]), int(pair.attrs["ratio"])
     terms = psf.separable_terms(ratio)
-    shares = share(np.where(np.isfinite(difference), difference * trust, 0.0), response, terms, ratio, _contrast(pair))
-    if shares.contradiction < LEAST:
+    known = np.where(np.isfinite(difference), difference * trust, 0.0)
+    contradiction = _contradiction(pair, known, terms, ratio)
+    if contradiction < LEAST:
         return pair
+    shares = share(known, response, terms, ratio)
     hsi, msi = _with_share(pair, shares, response, terms, ratio)
     note = (
-        f"images: they contradict each other by {shares.contradiction:.0%} of the contrast that the MSI's bands have on the coarse "
+        f"images: they contradict each other by {contradiction:.0%} of the contrast that the MSI's bands have on the coarse "
         "grid; half of it is taken to be the HSI's, half the MSI's (--change off leaves both as they are)"
     )
     return pair.assign(hsi=hsi, msi=msi).assign_attrs(notes=[*pair.attrs["notes"], note])
 
 
-def share(
-    difference: np.ndarray, response: np.ndarray, terms: Sequence[tuple[np.ndarray, np.ndarray]], ratio: int, contrast: np.ndarray
-) -> Shares:
+def share(difference: np.ndarray, response: np.ndarray, terms: Sequence[tuple[np.ndarray, np.ndarray]], ratio: int) -> Shares:
     """Solve for l and m.
 
     Parameters
@@ -94,14 +94,7 @@ def share(
         R (c, C).
     terms, ratio
         The PSF as separable kernels along y and x on the fine grid, and fine pixels to a coarse pixel.
-    contrast
-        (c,) standard deviation of R X.
     """
-    known = (difference != 0).any(axis=0).mean()
-    size = np.sqrt((difference**2).mean(axis=(1, 2)) / max(known, 1e-12))
-    contradiction = float(np.sqrt(np.mean((size / np.maximum(contrast, 1e-30)) ** 2)))
-    if contradiction < LEAST:
-        return Shares(np.zeros_like(difference), 1.0, contradiction)
     power, axes = np.linalg.eigh(response @ response.T)
     power = np.maximum(power, 0.0) + _RIDGE * power.mean()
     kernel = _autocorrelation(terms, ratio)
@@ -121,7 +114,7 @@ def share(
     balance = float(np.exp(middle))
     solved = np.fft.irfft2(spectrum / (power[:, None, None] + balance * blur), shape)
     solved = solved[:, : difference.shape[1], : difference.shape[2]]
-    return Shares(np.einsum("ij,jhw->ihw", axes, solved), balance, contradiction)
+    return Shares(np.einsum("ij,jhw->ihw", axes, solved), balance)
 
 
 def _autocorrelation(terms: Sequence[tuple[np.ndarray, np.ndarray]], ratio: int) -> np.ndarray:
@@ -138,12 +131,31 @@ def _every(values: np.ndarray, ratio: int) -> np.ndarray:
     return values[(len(values) // 2) % ratio :: ratio]
 
 
-def _contrast(pair: xr.Dataset) -> np.ndarray:
-    """(c,) standard deviation of R X."""
-    import dask.array as da
+def _contradiction(pair: xr.Dataset, difference: np.ndarray, terms: Sequence[tuple[np.ndarray, np.ndarray]], ratio: int) -> float:
+    """Root mean square of D, noise taken off, over the standard deviation of R X."""
+    response, seen, noise = pair["response"].values, [], []
+    every = _blocks(pair["msi"].data, ratio)
+    for rows, cols in every:
+        spectra = np.asarray(pair["hsi"].data[:, rows, cols], np.float64).reshape(response.shape[1], -1)
+        seen.append(_thinned(spectra[:, np.isfinite(spectra).all(axis=0)], _MOST_SPECTRA // len(every)))
+        noise.append(_finest(np.asarray(pair["msi"].data[:, _fine(rows, ratio), _fine(cols, ratio)], np.float64)))
+    spectra, power = np.concatenate(seen, axis=1), sum(np.outer(y, x) for y, x in terms)
+    own = (response @ (spectra - without_noise(spectra))).var(axis=1)
+    own = own + (power**2).sum() * np.nan_to_num(np.nanmedian(noise, axis=0))
+    known = max(float((difference != 0).any(axis=0).mean()), 1e-12)
+    more = np.maximum((difference**2).mean(axis=(1, 2)) / known - own, 0.0)
+    return float(np.sqrt(np.mean(more / np.maximum((response @ spectra).var(axis=1), 1e-30))))
 
-    seen = da.einsum("ck,khw->chw", pair["response"].values.astype(np.float32), pair["hsi"].data)
-    return np.asarray(da.nanstd(seen, axis=(1, 2), dtype=np.float64).compute())
+
+def _thinned(spectra: np.ndarray, most: int) -> np.ndarray:
+    return spectra[:, :: max(1, -(-spectra.shape[1] // max(most, 1)))]
+
+
+def _finest(image: np.ndarray) -> np.ndarray:
+    """Variance (c,) of the noise of (c, H, W), finest texture included: of the median second difference; NaN where unknown."""
+    second = np.diff(np.diff(image, 2, axis=1), 2, axis=2) / 6.0  # unit response to white noise (Immerkaer 1996)
+    values = np.abs(second).reshape(len(image), -1)
+    return np.array([(1.4826 * np.median(v[np.isfinite(v)])) ** 2 if np.isfinite(v).any() else np.nan for v in values])
 
 
 def _with_share(
