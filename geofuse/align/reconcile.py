@@ -6,12 +6,14 @@ as ringing. For whatever fused image Z, its errors e = H(Z) - X and f = R(Z) - Y
 
     R e - H(f) = D,
 
-and every such e and f is that of some Z. So the images that are nearest to both, the front of |e|^2 against |f|^2, are
+and every such e and f is that of some Z. So the images that are nearest to both are, for any m > 0,
 
-    e = R^T l,    f = -m H^T(l),    (R R^T + m H H^T) l = D,
+    e = S R^T l,    f = -m H^T(l),    (R S R^T + m H H^T) l = D,
 
-one for every m > 0. The front is measured here, m chosen such that R e and H(f) are equally large, which is that both images give
-way by as much, and X + e and Y + f take the place of X and Y: they agree, and noise is all that is left for the method to weigh.
+least in e^T S^-1 e + |f|^2 / m. With S the identity they are the front of |e| against |f|, which no method can pass, but e then
+changes the bands that the MSI sees and no others; S also holds the covariance of the scene's spectra, so that others follow
+(docs/houston.md). m is such that H(f) is three times as large as R e: the HSI, whose spectra are wanted, gives a quarter, the MSI
+three. X + e and Y + f take the place of X and Y: they agree, and noise is all that is left for the method to weigh.
 """
 
 from __future__ import annotations
@@ -30,8 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LEAST = 0.2  # of the contrast of R X, noise taken off: a PSF that is wrongly assumed makes up to 0.19 of it
-_RIDGE = 1e-6  # of the mean power of a row of R
+_RIDGE = 1e-6  # of the mean power of R S R^T
 _STEPS = 40
+_MSI_GIVES = 3.0  # times what the HSI gives
+_FREE = 4.0  # variance by which a band changes alone, in mean variances of a band, beside what changes as the spectra do
 _MOST_SPECTRA = 20_000
 
 
@@ -71,31 +75,32 @@ def reconcile(pair: xr.Dataset, difference: np.ndarray, trust: np.ndarray) -> xr
     response, psf, ratio = pair["response"].values, Psf.from_tag(pair.attrs["psf"]), int(pair.attrs["ratio"])
     terms = psf.separable_terms(ratio)
     known = np.where(np.isfinite(difference), difference * trust, 0.0)
-    contradiction = _contradiction(pair, known, terms, ratio)
+    contradiction, covariance = _measured(pair, known, terms, ratio)
     if contradiction < LEAST:
         return pair
-    shares = share(known, response, terms, ratio)
-    hsi, msi = _with_share(pair, shares, response, terms, ratio)
+    directions = covariance @ response.T + _FREE * np.trace(covariance) / len(covariance) * response.T
+    shares = share(known, response @ directions, terms, ratio)
+    hsi, msi = _with_share(pair, shares, directions, terms, ratio)
     note = (
         f"images: they contradict each other by {contradiction:.0%} of the contrast that the MSI's bands have on the coarse "
-        "grid; half of it is taken to be the HSI's, half the MSI's (--change off leaves both as they are)"
+        "grid; a quarter of it is taken to be the HSI's, the rest the MSI's (--change off leaves both as they are)"
     )
     return pair.assign(hsi=hsi, msi=msi).assign_attrs(notes=[*pair.attrs["notes"], note])
 
 
-def share(difference: np.ndarray, response: np.ndarray, terms: Sequence[tuple[np.ndarray, np.ndarray]], ratio: int) -> Shares:
+def share(difference: np.ndarray, gram: np.ndarray, terms: Sequence[tuple[np.ndarray, np.ndarray]], ratio: int) -> Shares:
     """Solve for l and m.
 
     Parameters
     ----------
     difference
         D (c, h, w), 0 where unknown.
-    response
-        R (c, C).
+    gram
+        R S R^T (c, c).
     terms, ratio
         The PSF as separable kernels along y and x on the fine grid, and fine pixels to a coarse pixel.
     """
-    power, axes = np.linalg.eigh(response @ response.T)
+    power, axes = np.linalg.eigh(gram)
     power = np.maximum(power, 0.0) + _RIDGE * power.mean()
     kernel = _autocorrelation(terms, ratio)
     shape = tuple(n + k // 2 for n, k in zip(difference.shape[1:], kernel.shape, strict=True))  # zeros beyond the border
@@ -109,7 +114,7 @@ def share(difference: np.ndarray, response: np.ndarray, terms: Sequence[tuple[np
         middle = 0.5 * (low + high)
         by_msi = np.exp(middle) * blur
         by_hsi = power[:, None, None]
-        more = (weight * (by_msi**2 - by_hsi**2) / (by_hsi + by_msi) ** 2).sum() > 0
+        more = (weight * (by_msi**2 - (_MSI_GIVES * by_hsi) ** 2) / (by_hsi + by_msi) ** 2).sum() > 0
         low, high = (low, middle) if more else (middle, high)
     balance = float(np.exp(middle))
     solved = np.fft.irfft2(spectrum / (power[:, None, None] + balance * blur), shape)
@@ -131,8 +136,10 @@ def _every(values: np.ndarray, ratio: int) -> np.ndarray:
     return values[(len(values) // 2) % ratio :: ratio]
 
 
-def _contradiction(pair: xr.Dataset, difference: np.ndarray, terms: Sequence[tuple[np.ndarray, np.ndarray]], ratio: int) -> float:
-    """Root mean square of D, noise taken off, over the standard deviation of R X."""
+def _measured(
+    pair: xr.Dataset, difference: np.ndarray, terms: Sequence[tuple[np.ndarray, np.ndarray]], ratio: int
+) -> tuple[float, np.ndarray]:
+    """Root mean square of D, noise taken off, over the standard deviation of R X; and the covariance (C, C) of the spectra."""
     response, seen, noise = pair["response"].values, [], []
     every = _blocks(pair["msi"].data, ratio)
     for rows, cols in every:
@@ -144,7 +151,8 @@ def _contradiction(pair: xr.Dataset, difference: np.ndarray, terms: Sequence[tup
     own = own + (power**2).sum() * np.nan_to_num(np.nanmedian(noise, axis=0))
     known = max(float((difference != 0).any(axis=0).mean()), 1e-12)
     more = np.maximum((difference**2).mean(axis=(1, 2)) / known - own, 0.0)
-    return float(np.sqrt(np.mean(more / np.maximum((response @ spectra).var(axis=1), 1e-30))))
+    contradiction = float(np.sqrt(np.mean(more / np.maximum((response @ spectra).var(axis=1), 1e-30))))
+    return contradiction, np.cov(spectra, bias=True)
 
 
 def _thinned(spectra: np.ndarray, most: int) -> np.ndarray:
@@ -159,9 +167,9 @@ def _finest(image: np.ndarray) -> np.ndarray:
 
 
 def _with_share(
-    pair: xr.Dataset, shares: Shares, response: np.ndarray, terms: Sequence[tuple[np.ndarray, np.ndarray]], ratio: int
+    pair: xr.Dataset, shares: Shares, directions: np.ndarray, terms: Sequence[tuple[np.ndarray, np.ndarray]], ratio: int
 ) -> tuple[xr.DataArray, xr.DataArray]:
-    """Return X + R^T l and Y - m H^T(l), lazily, chunked as X and Y."""
+    """Return X + S R^T l and Y - m H^T(l), lazily, chunked as X and Y."""
     import dask.array as da
 
     multiplier = shares.multiplier.astype(np.float32)
@@ -169,7 +177,7 @@ def _with_share(
 
     def coarse(x: np.ndarray, block_info: Any = None) -> np.ndarray:
         _, rows, cols = (slice(*at) for at in block_info[0]["array-location"])
-        return x + np.einsum("ck,chw->khw", response, multiplier[:, rows, cols]).astype(x.dtype)
+        return x + np.einsum("kc,chw->khw", directions, multiplier[:, rows, cols]).astype(x.dtype)
 
     def fine(y: np.ndarray, block_info: Any = None) -> np.ndarray:
         _, (top, bottom), (left, right) = block_info[0]["array-location"]
