@@ -137,7 +137,7 @@ change_option = click.option(
     type=click.Choice(["auto", "off"]),
     default="auto",
     show_default=True,
-    help="Trust the MSI less where the images contradict each other (change, clouds, shadows).",
+    help="Where the images contradict each other trust the MSI less (clouds, change) or share that between both (parallax).",
 )
 
 seed_option = click.option(

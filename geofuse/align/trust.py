@@ -16,6 +16,7 @@ import xarray as xr
 
 from geofuse.align.grids import Grid, positions
 from geofuse.align.pan import _blur
+from geofuse.align.reconcile import reconcile
 from geofuse.errors import InputError, UsageError
 from geofuse.sensors.psf import Psf
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 CHANGE_MODES = ("auto", "off")
 LEAST_WEIGHT = 0.05  # what is trusted less is not used at all
-_OUTLIER = 3.0  # expected deviations beyond which the weight falls
+_OUTLIER = 5.0  # expected deviations beyond which the weight falls: parallax and shadows reach six, clouds tens
 _FEWEST = 3  # coarse pixels of 3 x 3 that have to disagree: a single bright target is none
 _TOLERANCE = 0.05  # of a band's spread: misfit that is never called a change
 _CLASSES = 8
@@ -45,7 +46,8 @@ def add_trust(pair: xr.Dataset, mask: str | Path | None = None, change: str = "o
         A raster; where any of its bands is neither 0 nor no data the MSI is not used. Each fine pixel takes the value that its
         centre falls on, whatever the raster's pixel size and CRS; beyond its border the MSI is trusted.
     change
-        ``"auto"``: lessen the weight where the two images contradict each other; the MSI is read once for it. ``"off"``: do not.
+        ``"auto"``: lessen the weight where the two images contradict each other far more than elsewhere, and share what is left
+        between them (:mod:`geofuse.align.reconcile`); the MSI is read once for it. ``"off"``: do neither.
 
     Raises
     ------
@@ -56,20 +58,24 @@ def add_trust(pair: xr.Dataset, mask: str | Path | None = None, change: str = "o
     """
     if change not in CHANGE_MODES:
         raise UsageError(f"unknown change weight {change!r}; expected {' or '.join(CHANGE_MODES)}")
-    weights, notes = [pair["msi_weight"].data] if "msi_weight" in pair else [], list(pair.attrs["notes"])
+    weights, before = [pair["msi_weight"].data] if "msi_weight" in pair else [], pair.attrs["notes"]
+    notes = list(before)
     if mask is not None:
         distrusted, note = _mask_on(pair, mask, allow_remote)
         weights.append(distrusted)
         notes.append(note)
     if change == "auto":
-        coarse = change_weight(pair)
+        residual, seen = compare(pair)
+        coarse = change_weight(residual, seen)
         share = float((coarse < 0.5).mean())
         if share > _WORTH_SAYING:
             notes.append(f"change: the images contradict each other in {share:.1%} of the coarse pixels; the MSI weighs less there")
+        pair = reconcile(pair, residual, _whole(coarse, weights, int(pair.attrs["ratio"])))
+        notes += pair.attrs["notes"][len(before) :]
         if (coarse < 1).any():
             weights.append(_upsampled(coarse, pair))
     if not weights:
-        return pair
+        return pair.assign_attrs(notes=notes)
     import dask.array as da
 
     least = weights[0]
@@ -105,25 +111,31 @@ def save_weights(pair: xr.Dataset, path: str | Path) -> None:
             sink.write(np.where(covered, weight, np.nan).astype(np.float32)[None], row - row0)
 
 
-def change_weight(pair: xr.Dataset) -> np.ndarray:
-    """Return the weight (h, w) float32 of the MSI over each coarse pixel, from how well the two images agree; 1 where unknown."""
+def change_weight(residual: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Return the weight (h, w) float32 of the MSI over each coarse pixel, from how well the two images agree; 1 where unknown.
+
+    Parameters
+    ----------
+    residual, seen
+        H(Y) - R X and R X, both (c, h, w), NaN where unknown.
+    """
     from scipy.ndimage import rank_filter
 
-    residual, gradient, spread = _compare(pair)
     size = np.zeros(residual.shape[1:])
     known = np.isfinite(residual).all(axis=0)
     if known.sum() < _CLASSES * 10:
         return np.ones(residual.shape[1:], np.float32)
-    for r, g, s in zip(residual, gradient, spread, strict=True):
-        noise, edges = _expected(r[known], g[known])
-        size[known] += r[known] ** 2 / np.maximum(noise + edges * g[known] + (_TOLERANCE * s) ** 2, 1e-30)
+    for r, band in zip(residual, seen, strict=True):
+        gradient, spread = _gradient_power(band), 1.4826 * np.nanmedian(np.abs(band - np.nanmedian(band)))
+        noise, edges = _expected(r[known], gradient[known])
+        size[known] += r[known] ** 2 / np.maximum(noise + edges * gradient[known] + (_TOLERANCE * spread) ** 2, 1e-30)
     deviations = np.sqrt(size / len(residual))
     weight = np.where(known, np.minimum(1.0, (_OUTLIER / np.maximum(deviations, 1e-30)) ** 4), 1.0)
     return np.maximum(weight, rank_filter(weight, _FEWEST - 1, size=3)).astype(np.float32)
 
 
-def _compare(pair: xr.Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """H(Y) - R X and the power of the gradient of R X around, both (c, h, w) with NaN where unknown, and the spread (c,) of R X."""
+def compare(pair: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """H(Y) - R X and R X, both (c, h, w), NaN where unknown."""
     psf, ratio, response = Psf.from_tag(pair.attrs["psf"]), int(pair.attrs["ratio"]), pair["response"].values
     height, width = pair.sizes["y_hsi"], pair.sizes["x_hsi"]
     reach = -(-max(max(len(v), len(u)) for v, u in psf.separable_terms(ratio)) // ratio)
@@ -140,8 +152,7 @@ def _compare(pair: xr.Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             blurred[b, row:end] = np.where(np.abs(share - 1) < _WHOLE, found, np.nan)[inner]
         spectra = np.asarray(pair["hsi"].data[:, row:end], np.float64)
         seen[:, row:end] = np.einsum("ck,khw->chw", response, spectra)
-    spread = 1.4826 * np.nanmedian(np.abs(seen - np.nanmedian(seen, axis=(1, 2), keepdims=True)), axis=(1, 2))
-    return blurred - seen, np.stack([_gradient_power(band) for band in seen]), spread
+    return blurred - seen, seen
 
 
 def _gradient_power(band: np.ndarray) -> np.ndarray:
@@ -164,6 +175,16 @@ def _expected(residual: np.ndarray, gradient: np.ndarray) -> tuple[float, float]
     scale = 1 / np.maximum(power, 1e-12 * power.max() + 1e-300)
     (noise, edges), _ = nnls(np.stack([scale, at * scale], axis=1), power * scale)
     return float(noise), float(edges)
+
+
+def _whole(coarse: np.ndarray, weights: list[Any], ratio: int) -> np.ndarray:
+    """(h, w): the least of a coarse weight within one pixel around, 0 where one of the weights (H, W), dask, is below 1 there."""
+    import dask.array as da
+    from scipy.ndimage import minimum_filter
+
+    for weight in weights:
+        coarse = np.where(np.asarray(da.coarsen(np.min, weight, {0: ratio, 1: ratio})) < 1, 0.0, coarse)
+    return minimum_filter(coarse, 3)
 
 
 def _upsampled(coarse: np.ndarray, pair: xr.Dataset) -> Any:

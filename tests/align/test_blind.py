@@ -136,6 +136,31 @@ def test_unknown_wavelengths_and_bad_bands_are_fine():
     assert (found[:, 30] == 0).all() and degrees(found[1:], gaussian_rows()[1:]).max() < 5
 
 
+def test_the_estimate_of_clean_spectra_is_what_they_are_on_the_mean():
+    """Regressing the truth on the estimate gives slope one: what is left of the noise widens no response."""
+    clean = fine_scene(32).reshape(49, -1).astype(float)
+    noisy = clean + np.random.default_rng(0).normal(0, 0.05, clean.shape)
+    estimate, truth = (v - v.mean(axis=1, keepdims=True) for v in (without_noise(noisy), clean))
+    slope = (estimate * truth).sum() / (estimate**2).sum()
+    raw = noisy - noisy.mean(axis=1, keepdims=True)
+    assert abs(slope - 1) < 0.02 < abs((raw * truth).sum() / (raw**2).sum() - 1)
+
+
+def test_flat_topped_rows_are_found_better_than_as_gaussians():
+    edges, psf = ((450, 510), (530, 590), (640, 680), (780, 880)), Psf("gaussian", 1.2)
+    rows = np.array([((WAVELENGTH >= low) & (WAVELENGTH <= high)).astype(float) for low, high in edges])
+    found = rows_of(*images(psf, rows=rows / rows.sum(axis=1, keepdims=True)), psf)
+    assert np.median(degrees(found.matrix, rows)) < 12
+    assert sum(fit.bell[2] > 2 for fit in found.rows) >= 3
+
+
+def test_a_band_with_limits_is_at_least_a_third_as_wide_as_these():
+    x, block = fine_scene(32).reshape(49, -1).astype(float), np.arange(1024) // 128
+    free, held = (fit_row(x, x[8], WAVELENGTH, block, limits) for limits in (None, (420, 540)))
+    assert np.count_nonzero(free.row > 0.05) == 1
+    assert held.bell[1] >= 39.9 and np.count_nonzero(held.row > 0.05) >= 3
+
+
 def test_limits_hold():
     psf = Psf("gaussian", 1.2)
     limits = ((430, 480), (500, 600), (600, 700), (700, 850))

@@ -1,0 +1,219 @@
+"""What two images contradict each other in, shared between them before they are fused.
+
+On the coarse grid H(Y) - R X = D should be noise. In pairs of two instruments it is far more: parallax, shadows, a response and a
+PSF known in part. No image agrees with both then, and a method that believes both pulls at them where they disagree, which shows
+as ringing. For whatever fused image Z, its errors e = H(Z) - X and f = R(Z) - Y satisfy
+
+    R e - H(f) = D,
+
+and every such e and f is that of some Z. So the images that are nearest to both are, for any m > 0,
+
+    e = S R^T l,    f = -m H^T(l),    (R S R^T + m H H^T) l = D,
+
+least in e^T S^-1 e + |f|^2 / m. With S the identity they are the front of |e| against |f|, which no method can pass, but e then
+changes the bands that the MSI sees and no others; S also holds the covariance of the scene's spectra, so that others follow
+(docs/houston.md). m is such that H(f) is three times as large as R e: the HSI, whose spectra are wanted, gives a quarter, the MSI
+three. X + e and Y + f take the place of X and Y: they agree, and noise is all that is left for the method to weigh.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from geofuse.align.blind_rows import without_noise
+from geofuse.align.pan import _blocks, _fine
+from geofuse.sensors.psf import Psf
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LEAST = 0.2  # of the contrast of R X, noise taken off: a PSF that is wrongly assumed makes up to 0.19 of it
+_RIDGE = 1e-6  # of the mean power of R S R^T
+_STEPS = 40
+_MSI_GIVES = 3.0  # times what the HSI gives
+_FREE = 4.0  # variance by which a band changes alone, in mean variances of a band, beside what changes as the spectra do
+_MOST_SPECTRA = 20_000
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What each image gives.
+
+    Attributes
+    ----------
+    multiplier
+        l (c, h, w) float64.
+    balance
+        m.
+    """
+
+    multiplier: np.ndarray
+    balance: float
+
+
+def reconcile(pair: xr.Dataset, difference: np.ndarray, trust: np.ndarray) -> xr.Dataset:
+    """Share the contradiction of a pair between its images, where it is more than a fifth of their contrast.
+
+    Parameters
+    ----------
+    pair
+        A pair.
+    difference
+        D (c, h, w), NaN where unknown.
+    trust
+        (h, w) weight of the MSI, 0 to 1: what is not trusted is no reason to change the HSI.
+
+    Returns
+    -------
+    Dataset
+        The pair, with ``hsi`` and ``msi`` lazily changed and a note; the pair itself where the images agree.
+    """
+    response, psf, ratio = pair["response"].values, Psf.from_tag(pair.attrs["psf"]), int(pair.attrs["ratio"])
+    terms = psf.separable_terms(ratio)
+    known = np.where(np.isfinite(difference), difference * trust, 0.0)
+    contradiction, covariance = _measured(pair, known, terms, ratio)
+    if contradiction < LEAST:
+        return pair
+    directions = covariance @ response.T + _FREE * np.trace(covariance) / len(covariance) * response.T
+    shares = share(known, response @ directions, terms, ratio)
+    hsi, msi = _with_share(pair, shares, directions, terms, ratio)
+    note = (
+        f"images: they contradict each other by {contradiction:.0%} of the contrast that the MSI's bands have on the coarse "
+        "grid; a quarter of it is taken to be the HSI's, the rest the MSI's (--change off leaves both as they are)"
+    )
+    return pair.assign(hsi=hsi, msi=msi).assign_attrs(notes=[*pair.attrs["notes"], note])
+
+
+def share(difference: np.ndarray, gram: np.ndarray, terms: Sequence[tuple[np.ndarray, np.ndarray]], ratio: int) -> Shares:
+    """Solve for l and m.
+
+    Parameters
+    ----------
+    difference
+        D (c, h, w), 0 where unknown.
+    gram
+        R S R^T (c, c).
+    terms, ratio
+        The PSF as separable kernels along y and x on the fine grid, and fine pixels to a coarse pixel.
+    """
+    power, axes = np.linalg.eigh(gram)
+    power = np.maximum(power, 0.0) + _RIDGE * power.mean()
+    kernel = _autocorrelation(terms, ratio)
+    shape = tuple(n + k // 2 for n, k in zip(difference.shape[1:], kernel.shape, strict=True))  # zeros beyond the border
+    spectrum = np.fft.rfft2(np.einsum("ij,ihw->jhw", axes, difference), shape)
+    corner = np.zeros(shape)
+    rows, cols = (np.arange(k) - k // 2 for k in kernel.shape)
+    np.add.at(corner, (rows[:, None] % shape[0], cols[None, :] % shape[1]), kernel)
+    blur, weight = np.maximum(np.fft.rfft2(corner).real, 0.0), np.abs(spectrum) ** 2
+    low, high = np.log(power.min() / blur.max()) - 10, np.log(power.max() / blur.max()) + 25
+    for _ in range(_STEPS):
+        middle = 0.5 * (low + high)
+        by_msi = np.exp(middle) * blur
+        by_hsi = power[:, None, None]
+        more = (weight * (by_msi**2 - (_MSI_GIVES * by_hsi) ** 2) / (by_hsi + by_msi) ** 2).sum() > 0
+        low, high = (low, middle) if more else (middle, high)
+    balance = float(np.exp(middle))
+    solved = np.fft.irfft2(spectrum / (power[:, None, None] + balance * blur), shape)
+    solved = solved[:, : difference.shape[1], : difference.shape[2]]
+    return Shares(np.einsum("ij,jhw->ihw", axes, solved), balance)
+
+
+def _autocorrelation(terms: Sequence[tuple[np.ndarray, np.ndarray]], ratio: int) -> np.ndarray:
+    """H H^T away from borders: a kernel on the coarse grid with odd sides."""
+    total: Any = 0.0
+    for y, x in terms:
+        for v, u in terms:
+            total = total + np.outer(*(_every(np.correlate(a, b, "full"), ratio) for a, b in ((y, v), (x, u))))
+    return total
+
+
+def _every(values: np.ndarray, ratio: int) -> np.ndarray:
+    """Keep every ratio-th of an odd number of values, the middle one among them."""
+    return values[(len(values) // 2) % ratio :: ratio]
+
+
+def _measured(
+    pair: xr.Dataset, difference: np.ndarray, terms: Sequence[tuple[np.ndarray, np.ndarray]], ratio: int
+) -> tuple[float, np.ndarray]:
+    """Root mean square of D, noise taken off, over the standard deviation of R X; and the covariance (C, C) of the spectra."""
+    response, seen, noise = pair["response"].values, [], []
+    every = _blocks(pair["msi"].data, ratio)
+    for rows, cols in every:
+        spectra = np.asarray(pair["hsi"].data[:, rows, cols], np.float64).reshape(response.shape[1], -1)
+        seen.append(_thinned(spectra[:, np.isfinite(spectra).all(axis=0)], _MOST_SPECTRA // len(every)))
+        noise.append(_finest(np.asarray(pair["msi"].data[:, _fine(rows, ratio), _fine(cols, ratio)], np.float64)))
+    spectra, power = np.concatenate(seen, axis=1), sum(np.outer(y, x) for y, x in terms)
+    own = (response @ (spectra - without_noise(spectra))).var(axis=1)
+    own = own + (power**2).sum() * np.nan_to_num(np.nanmedian(noise, axis=0))
+    known = max(float((difference != 0).any(axis=0).mean()), 1e-12)
+    more = np.maximum((difference**2).mean(axis=(1, 2)) / known - own, 0.0)
+    contradiction = float(np.sqrt(np.mean(more / np.maximum((response @ spectra).var(axis=1), 1e-30))))
+    return contradiction, np.cov(spectra, bias=True)
+
+
+def _thinned(spectra: np.ndarray, most: int) -> np.ndarray:
+    return spectra[:, :: max(1, -(-spectra.shape[1] // max(most, 1)))]
+
+
+def _finest(image: np.ndarray) -> np.ndarray:
+    """Variance (c,) of the noise of (c, H, W), finest texture included: of the median second difference; NaN where unknown."""
+    second = np.diff(np.diff(image, 2, axis=1), 2, axis=2) / 6.0  # unit response to white noise (Immerkaer 1996)
+    values = np.abs(second).reshape(len(image), -1)
+    return np.array([(1.4826 * np.median(v[np.isfinite(v)])) ** 2 if np.isfinite(v).any() else np.nan for v in values])
+
+
+def _with_share(
+    pair: xr.Dataset, shares: Shares, directions: np.ndarray, terms: Sequence[tuple[np.ndarray, np.ndarray]], ratio: int
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return X + S R^T l and Y - m H^T(l), lazily, chunked as X and Y."""
+    import dask.array as da
+
+    multiplier = shares.multiplier.astype(np.float32)
+    reach = max(len(v) for term in terms for v in term) // ratio + 1
+
+    def coarse(x: np.ndarray, block_info: Any = None) -> np.ndarray:
+        _, rows, cols = (slice(*at) for at in block_info[0]["array-location"])
+        return x + np.einsum("kc,chw->khw", directions, multiplier[:, rows, cols]).astype(x.dtype)
+
+    def fine(y: np.ndarray, block_info: Any = None) -> np.ndarray:
+        _, (top, bottom), (left, right) = block_info[0]["array-location"]
+        around = [(low // ratio - reach, -(-high // ratio) + reach) for low, high in ((top, bottom), (left, right))]
+        near = _cut(multiplier, around)
+        inner = tuple(
+            slice(low - first * ratio, high - first * ratio)
+            for (low, high), (first, _) in zip(((top, bottom), (left, right)), around, strict=True)
+        )
+        return y - np.float32(shares.balance) * spread(near, terms, ratio)[:, inner[0], inner[1]].astype(y.dtype)
+
+    hsi, msi = pair["hsi"].data, pair["msi"].data
+    return (
+        pair["hsi"].copy(data=da.map_blocks(coarse, hsi, dtype=hsi.dtype)),
+        pair["msi"].copy(data=da.map_blocks(fine, msi, dtype=msi.dtype)),
+    )
+
+
+def _cut(image: np.ndarray, around: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Cut (c, h, w) to ranges of rows and columns that may lie beyond it: zeros there."""
+    inside = [slice(max(first, 0), min(last, n)) for (first, last), n in zip(around, image.shape[1:], strict=True)]
+    pads = [(max(-first, 0), max(last - n, 0)) for (first, last), n in zip(around, image.shape[1:], strict=True)]
+    return np.pad(image[:, inside[0], inside[1]], [(0, 0), *pads])
+
+
+def spread(coarse: np.ndarray, terms: Sequence[tuple[np.ndarray, np.ndarray]], ratio: int) -> np.ndarray:
+    """Apply H^T to (..., h, w), nothing beyond the border: (..., h * ratio, w * ratio)."""
+    return sum(_spread_last(np.swapaxes(_spread_last(np.swapaxes(coarse, -1, -2), y, ratio), -1, -2), x, ratio) for y, x in terms)
+
+
+def _spread_last(image: np.ndarray, taps: np.ndarray, ratio: int) -> np.ndarray:
+    """Spread each value of the last axis over fine pixels by ``taps`` around its centre."""
+    size, beyond = image.shape[-1], (len(taps) - ratio) // 2  # taps and ratio are both even or both odd
+    margin = max(beyond, 0)
+    out = np.zeros((*image.shape[:-1], size * ratio + 2 * margin), np.result_type(image, np.float32))
+    for place, tap in enumerate(taps):
+        first = margin - beyond + place
+        out[..., first : first + (size - 1) * ratio + 1 : ratio] += image * tap
+    return out[..., margin : margin + size * ratio]

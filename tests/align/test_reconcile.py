@@ -1,0 +1,127 @@
+"""Contradictions between two images, shared between them."""
+
+import numpy as np
+import pytest
+
+from geofuse.align import make_pair
+from geofuse.align.reconcile import reconcile, share, spread
+from geofuse.align.trust import add_trust, compare
+from geofuse.degradation import SpatialOperator
+from geofuse.sensors import Psf
+
+CORNER = (300000.0, 4000000.0)
+OVAL = Psf("kernel", kernel=tuple(map(tuple, np.outer([1, 3, 5, 7, 7, 4, 2, 1], [1, 2, 4, 6, 5, 3, 2, 1]) / 720.0)))
+
+
+def smooth(shape, seed, width=3.0):
+    from scipy.ndimage import gaussian_filter
+
+    values = gaussian_filter(np.random.default_rng(seed).normal(size=shape), (0, width, width))
+    return values / values.std()
+
+
+@pytest.fixture(scope="module")
+def pair_of(build, rgb):
+    """Make a pair of 32 x 40 coarse pixels whose MSI shows more, by ``apart`` of its contrast, than the HSI."""
+
+    def make(apart, noise=0.003, psf="bicubic", chunks=None):
+        rng = np.random.default_rng(1)
+        z = 0.5 + np.einsum("k,kyx->yx", [0.05, 0.03], smooth((2, 128, 160), 0))[None] * np.linspace(0.5, 1.5, 30)[:, None, None]
+        z = z + 0.02 * smooth((1, 128, 160), 5, 1.0)
+        coarse = SpatialOperator(Psf("bicubic"), 4, 128, 160).forward(z)
+        hsi = build.scene(
+            coarse + noise * rng.standard_normal(coarse.shape), build.north_up(*CORNER, 40.0), wavelengths=build.wavelengths
+        )
+        ones = build.scene(np.ones((3, 128, 160)), build.north_up(*CORNER, 10.0))
+        fine = np.einsum("ck,kyx->cyx", make_pair(hsi, ones, srf=rgb, psf=psf)["response"].values, z)
+        fine = fine + apart * fine.std() * smooth(fine.shape, 7, 5.0) + noise * rng.standard_normal(fine.shape)
+        msi = build.scene(fine, build.north_up(*CORNER, 10.0), chunks=chunks)
+        return make_pair(hsi, msi, srf=rgb, psf=psf)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("psf", "ratio"),
+    [(Psf("bicubic"), 4), (Psf("box"), 3), (Psf("gaussian", 1.3), 6), (Psf("gaussian", 1.3), 3), (OVAL, 4)],
+    ids=lambda p: getattr(p, "kind", p),
+)
+def test_spread_is_the_adjoint_of_the_blur_away_from_the_border(psf, ratio):
+    coarse = np.zeros((2, 16, 15))
+    coarse[:, 5:11, 5:10] = np.random.default_rng(0).normal(size=(2, 6, 5))
+    expected = SpatialOperator(psf, ratio, 16 * ratio, 15 * ratio).adjoint(coarse)
+    np.testing.assert_allclose(spread(coarse, psf.separable_terms(ratio), ratio), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("psf", [Psf("bicubic"), Psf("gaussian", 1.3), OVAL], ids=lambda p: p.kind)
+def test_the_shares_explain_the_whole_difference_and_the_msi_gives_three_times_as_much(psf):
+    rng = np.random.default_rng(3)
+    response = rng.uniform(0, 0.2, (3, 20))
+    difference = np.zeros((3, 24, 20))
+    difference[:, 6:18, 6:14] = smooth((3, 12, 8), 4, 1.0)
+    found = share(difference, response @ response.T, psf.separable_terms(4), 4)
+    spatial = SpatialOperator(psf, 4, 96, 80)
+    by_hsi = np.einsum("ck,kl,lhw->chw", response, response.T, found.multiplier)
+    by_msi = found.balance * spatial.forward(spread(found.multiplier, psf.separable_terms(4), 4))
+    inner = (slice(None), slice(4, -4), slice(4, -4))
+    np.testing.assert_allclose((by_hsi + by_msi)[inner], difference[inner], atol=0.02)
+    assert abs(9 * (by_hsi**2).sum() / (by_msi**2).sum() - 1) < 0.1
+
+
+def test_no_image_with_the_same_error_against_the_hsi_is_nearer_to_the_msi():
+    """The shares lie on the front: moving along any other solution of R e - H(f) = D raises the weighted sum of squares."""
+    rng, psf = np.random.default_rng(5), Psf("gaussian", 1.2)
+    response, difference = rng.uniform(0, 0.2, (2, 9)), np.zeros((2, 20, 20))
+    difference[:, 7:13, 7:13] = rng.normal(size=(2, 6, 6))
+    found = share(difference, response @ response.T, psf.separable_terms(4), 4)
+    spatial = SpatialOperator(psf, 4, 80, 80)
+    e = np.einsum("ck,chw->khw", response, found.multiplier)
+    f = -found.balance * spread(found.multiplier, psf.separable_terms(4), 4)
+    least = (e**2).sum() + (f**2).sum() / found.balance
+    for seed in range(5):
+        z = np.zeros((9, 80, 80))
+        z[:, 24:56, 24:56] = 0.1 * np.random.default_rng(seed).normal(size=(9, 32, 32))  # e + H z and f + R z solve it as well
+        other = ((e + spatial.forward(z)) ** 2).sum() + ((f + np.einsum("ck,kyx->cyx", response, z)) ** 2).sum() / found.balance
+        assert other > least
+
+
+def test_images_that_agree_but_for_noise_are_left_alone(pair_of):
+    for noise in (0.003, 0.02):
+        pair = pair_of(0.0, noise)
+        assert reconcile(pair, compare(pair)[0], np.ones((32, 40))) is pair
+    assumed = pair_of(0.0, psf="gaussian:1.0")
+    assert reconcile(assumed, compare(assumed)[0], np.ones((32, 40))) is assumed
+
+
+def test_images_that_contradict_each_other_agree_afterwards(pair_of):
+    pair = pair_of(0.4)
+    before, _ = compare(pair)
+    after = reconcile(pair, before, np.ones((32, 40)))
+    assert "contradict each other by" in after.attrs["notes"][-1]
+    left, inner = compare(after)[0], (slice(None), slice(4, -4), slice(4, -4))
+    assert np.sqrt((left[inner] ** 2).mean()) < 0.05 * np.sqrt((before[inner] ** 2).mean())
+    changed = [np.abs(after[name].values - pair[name].values).mean() for name in ("hsi", "msi")]
+    assert min(changed) > 0.001
+
+
+def test_blocks_do_not_show(pair_of):
+    whole, blocks = (
+        reconcile(pair, compare(pair)[0], np.ones((32, 40)))["msi"].values
+        for pair in (pair_of(0.4), pair_of(0.4, chunks=(3, 32, 40)))
+    )
+    np.testing.assert_allclose(whole, blocks, atol=1e-5)
+
+
+def test_what_a_mask_hides_does_not_change_the_hsi(pair_of, tmp_path):
+    import rasterio
+    from affine import Affine
+
+    pair = pair_of(0.4)
+    mask = np.zeros((1, 128, 160), "uint8")
+    mask[:, 40:88, 40:88] = 1
+    profile = {"driver": "GTiff", "count": 1, "height": 128, "width": 160, "dtype": "uint8", "crs": "EPSG:32633"}
+    with rasterio.open(tmp_path / "mask.tif", "w", **profile, transform=Affine(10, 0, CORNER[0], 0, -10, CORNER[1])) as dataset:
+        dataset.write(mask)
+    masked = add_trust(pair, tmp_path / "mask.tif", change="auto")
+    change = np.abs(masked["hsi"].values - pair["hsi"].values).mean(axis=0)
+    assert change[14:18, 14:18].max() < 0.1 * change[:6].mean()
