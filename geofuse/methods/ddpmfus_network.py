@@ -13,6 +13,7 @@ from torch.nn.functional import interpolate, scaled_dot_product_attention, silu
 
 from geofuse.methods.network_layers import LevelEmbedding, PixelNorm, from_windows, to_windows
 
+CORRECTION = 0.1  # size of what the interpolation lacks, in images from -1 to 1; a step of Adam is small beside it
 _WINDOW = 8  # pixels of the coarsest grid along a side of an attention window
 _HEADS = 4
 
@@ -92,4 +93,4 @@ class ConditionalUNet(nn.Module):
         x = self.up_3(torch.cat([x, x_3], dim=1), t)
         x = self.up_2(torch.cat([interpolate(x, scale_factor=2.0), x_2], dim=1), t)
         x = self.up_1(torch.cat([interpolate(x, scale_factor=2.0), x_1], dim=1), t)
-        return hsi_up + self.last(torch.cat([x, x_0], dim=1))
+        return hsi_up + CORRECTION * self.last(torch.cat([x, x_0], dim=1))

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, cosine_similarity, interpolate, pad
 
-from geofuse.methods.mossfuse_layers import Aggregation, LargeKernel, SpectralTransformer
+from geofuse.methods.mossfuse_layers import Aggregation, Injection, LargeKernel, Pointwise, SpectralTransformer
 
 WIDTH = 48
+CORRECTION = 0.05  # size of what the interpolation lacks, in images from 0 to 1; a step of Adam is small beside it
 _BASE_BLOCKS = 4
 
 
@@ -51,7 +52,9 @@ class Estimates:
 
 
 class MossFuseNetwork(nn.Module):
-    """MossFuse's network; the fused image is a correction of the interpolated HSI (ours: it starts closer and learns sooner).
+    """MossFuse's network; the fused image is a correction of the interpolated HSI with the MSI's detail injected by regression.
+
+    That start is ours (the paper decodes the whole image): it is what GLP gives, and the network learns what is beyond it.
 
     Parameters
     ----------
@@ -69,11 +72,12 @@ class MossFuseNetwork(nn.Module):
         """Build the parts; the decoder of the fused image ends in zeros."""
         super().__init__()
         n, self.ratio = width, ratio
+        self.inject = Injection()
         self.msi_base = nn.Sequential(nn.Conv2d(msi_bands, n, 3, padding=1), *(SpectralTransformer(n) for _ in range(_BASE_BLOCKS)))
         self.hsi_base = nn.Sequential(nn.Conv2d(bands, n, 3, padding=1), *(SpectralTransformer(n) for _ in range(_BASE_BLOCKS)))
         self.msi_complementary, self.hsi_complementary = LargeKernel(n), SpectralTransformer(n)
         self.msi_shared, self.hsi_shared = (nn.Sequential(LargeKernel(n), SpectralTransformer(n)) for _ in range(2))
-        self.join_shared = nn.Conv2d(2 * n, n, 1)
+        self.join_shared = Pointwise(2 * n, n)
         self.restore_msi, self.restore_hsi = Aggregation(n, spatial=True), Aggregation(n, spatial=False)
         self.add_spatial, self.add_spectral = Aggregation(n, spatial=True), Aggregation(n, spatial=False)
         self.decode_msi, self.decode_hsi, self.decode_coarse_msi = (
@@ -85,28 +89,33 @@ class MossFuseNetwork(nn.Module):
 
     def decouple(self, msi: Tensor, hsi_up: Tensor) -> Decoupled:
         """Split the features of MSI (B, c, H, W) and interpolated HSI (B, C, H, W), eq. (3)."""
-        base_msi, base_hsi = self.msi_base(msi), self.hsi_base(hsi_up)
+        base_msi, base_hsi = (
+            base(image.contiguous(memory_format=torch.channels_last))
+            for base, image in ((self.msi_base, msi), (self.hsi_base, hsi_up))
+        )
         return Decoupled(
             self.msi_shared(base_msi), self.msi_complementary(base_msi), self.hsi_shared(base_hsi), self.hsi_complementary(base_hsi)
         )
 
-    def aggregate(self, features: Decoupled, hsi_up: Tensor) -> Tensor:
-        """Rebuild the fine HSI from shared, then spatial, then spectral features, eq. (7)."""
+    def aggregate(self, features: Decoupled, first: Tensor) -> Tensor:
+        """Correct a first estimate (B, C, H, W) from shared, then spatial, then spectral features, eq. (7)."""
         spatial = self.add_spatial(features.msi_shared + features.hsi_shared, features.msi_complementary)
-        return hsi_up + self.decode(self.add_spectral(spatial, features.hsi_complementary))
+        return first + CORRECTION * self.decode(self.add_spectral(spatial, features.hsi_complementary))
 
-    def fuse(self, hsi: Tensor, msi: Tensor) -> Tensor:
+    def first(self, hsi: Tensor, msi: Tensor, coarse_msi: Tensor) -> Tensor:
+        """Estimate (B, C, H, W) from (B, C, h, w), (B, c, H, W) and the blurred MSI (B, c, h, w) what the network then corrects."""
+        return self.upsampled(hsi) + self.inject(hsi, msi, coarse_msi)
+
+    def fuse(self, hsi: Tensor, msi: Tensor, coarse_msi: Tensor) -> Tensor:
         """Fuse (B, C, h, w) and (B, c, H, W) into (B, C, H, W): decoupling and aggregation alone."""
-        hsi_up = self.upsampled(hsi)
-        return self.aggregate(self.decouple(msi, hsi_up), hsi_up)
+        return self.aggregate(self.decouple(msi, self.upsampled(hsi)), self.first(hsi, msi, coarse_msi))
 
-    def forward(self, hsi: Tensor, msi: Tensor) -> Estimates:
+    def forward(self, hsi: Tensor, msi: Tensor, coarse_msi: Tensor) -> Estimates:
         """Fuse, and restore the inputs from the features, eq. (4) and (5)."""
-        hsi_up = self.upsampled(hsi)
-        f = self.decouple(msi, hsi_up)
+        f = self.decouple(msi, self.upsampled(hsi))
         shared = self.join_shared(torch.cat([f.msi_shared, f.hsi_shared], dim=1))
         return Estimates(
-            self.aggregate(f, hsi_up),
+            self.aggregate(f, self.first(hsi, msi, coarse_msi)),
             self.decode_msi(self.restore_msi(f.msi_shared, f.msi_complementary)),
             avg_pool2d(self.decode_hsi(self.restore_hsi(f.hsi_shared, f.hsi_complementary)), self.ratio),
             avg_pool2d(self.decode_coarse_msi(shared), self.ratio),

@@ -96,11 +96,18 @@ def test_the_loss_is_the_error_of_the_clean_image(name):
 
 
 def test_the_learning_rate_falls_along_five_cosines():
-    recipe = DdpmFus().recipe(Plan(None, 1000, 1, 1e-4, None, "cpu"))
+    recipe = DdpmFus().recipe(Plan(None, 250_000, 1, 1e-4, None, "cpu"))
+    rates = [recipe.learning_rate(step) for step in range(250_000)]
+    assert rates[0] == rates[50_000] == rates[200_000] == pytest.approx(1e-4, rel=1e-3)
+    assert max(rates[49_999], rates[249_999]) < 1e-6
+    assert rates[25_000] == pytest.approx(0.5e-4, rel=1e-2)
+
+
+def test_the_learning_rate_of_a_short_training_falls_once():
+    recipe = DdpmFus().recipe(Plan(None, 1000, 1, 1e-3, None, "cpu"))
     rates = [recipe.learning_rate(step) for step in range(1000)]
-    assert rates[0] == rates[200] == rates[800] == pytest.approx(1e-4, rel=1e-3)
-    assert max(rates[199], rates[999]) < 1e-6
-    assert rates[100] == pytest.approx(0.5e-4, rel=1e-2)
+    assert rates == sorted(rates, reverse=True)
+    assert rates[500] == pytest.approx(0.5e-3, rel=1e-2)
 
 
 def fused(path, rows, cols, steps=2):
