@@ -7,8 +7,10 @@ deterministic steps (DDIM, eq. 18-20).
 Departures from the text: the network returns the clean image, as a correction of the interpolated HSI, and the noise follows from
 it by eq. (4). The text has it return the noise; at level T the clean image would then be that noise's error magnified by
 1 / sqrt(alpha_bar_T) = 151, and the few steps of Table V could not work. The loss is that of the clean image. The network sees
-sqrt(alpha_bar_t) X_t in place of X_t, or at most levels the noise would drown the images beside it. What it looks at is bounded, so
-that whole scenes can be fused in tiles (:mod:`geofuse.methods.ddpmfus_network`).
+sqrt(alpha_bar_t) X_t in place of X_t, or at most levels the noise would drown the images beside it, and beside the MSI that MSI's
+detail, ten times as strong: from the MSI and the HSI alone it must learn the difference of two nearly equal images first (after
+300 steps of 4 patches of CAVE it had not begun, 33.1 dB; with the detail it passed 35.9 dB after 120). What it looks at is bounded,
+so that whole scenes can be fused in tiles (:mod:`geofuse.methods.ddpmfus_network`).
 """
 
 from __future__ import annotations
@@ -25,12 +27,14 @@ from torch.nn.functional import interpolate
 from geofuse.diffusion.schedule import add_noise, ddim_step, dimmed, noise_of, sampling_times
 from geofuse.errors import UsageError
 from geofuse.methods.ddpmfus_network import ConditionalUNet
+from geofuse.methods.network_layers import detail_of
 from geofuse.methods.trainable import Plan, TrainingDefaults
 from geofuse.methods.trained_method import TrainedMethod
 from geofuse.methods.weights import Card
 
 TIMESTEPS = 2000
 _LAST_BETA = 0.01
+_MAGNIFIED = 10.0  # detail of the MSI as the network sees it
 _CYCLE = 50_000  # steps in which the learning rate falls to zero
 
 
@@ -116,8 +120,8 @@ class DdpmFus(TrainedMethod):
 
     @property
     def halo(self) -> int:
-        """Coarse pixels beyond its core that a tile needs: what the network sees, at the smallest ratio."""
-        return -(-ConditionalUNet.reach // 2)
+        """Coarse pixels beyond its core that a tile needs: what network and input see, at the smallest ratio."""
+        return -(-ConditionalUNet.reach // 2) + 2
 
     def shape_options(self) -> Mapping[str, Any]:
         """Return the options that shape the network, for the card."""
@@ -147,9 +151,10 @@ class DdpmFus(TrainedMethod):
 
 
 def conditions(hsi: Tensor, msi: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the interpolated HSI (B, C, H, W), eq. (16), and the MSI, both moved from [0, 1] to [-1, 1]."""
+    """Return the interpolated HSI (B, C, H, W), eq. (16), and the MSI with its detail (B, 2 c, H, W); from [0, 1] to [-1, 1]."""
     up = interpolate(hsi, size=msi.shape[2:], mode="bicubic", align_corners=False)
-    return to_signed(up), to_signed(msi)
+    detail = _MAGNIFIED * detail_of(msi, msi.shape[2] // hsi.shape[2])
+    return to_signed(up), torch.cat([to_signed(msi), detail], dim=1)
 
 
 def to_signed(image: Tensor) -> Tensor:

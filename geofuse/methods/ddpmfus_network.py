@@ -73,7 +73,7 @@ class ConditionalUNet(nn.Module):
         super().__init__()
         n = 2 * width
         self.level = LevelEmbedding(width, n)
-        self.first = nn.Conv2d(2 * bands + msi_bands, width, 3, padding=1)
+        self.first = nn.Conv2d(2 * bands + 2 * msi_bands, width, 3, padding=1)
         self.down_1, self.half_1 = Block(width, width, n), nn.Conv2d(width, width, 3, stride=2, padding=1)
         self.down_2, self.half_2 = Block(width, width, n), nn.Conv2d(width, width, 3, stride=2, padding=1)
         self.down_3, self.attention, self.middle = Block(width, n, n), WindowAttention(n), Block(n, n, n)
@@ -83,7 +83,10 @@ class ConditionalUNet(nn.Module):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, state: Tensor, msi: Tensor, hsi_up: Tensor, level: Tensor) -> Tensor:
-        """Estimate the clean image (B, C, H, W), sides multiples of :attr:`stride`; ``level`` (B,) is t / T."""
+        """Estimate the clean image (B, C, H, W); ``msi`` (B, 2 c, H, W) is the MSI and its detail, ``level`` (B,) is t / T.
+
+        Sides are multiples of :attr:`stride`.
+        """
         t = self.level(level)
         x_0 = self.first(torch.cat([state, msi, hsi_up], dim=1).contiguous(memory_format=torch.channels_last))
         x_1 = self.down_1(x_0, t)

@@ -51,7 +51,7 @@ def test_shapes_along_the_network():
     seen = {}
     for name in ("first", "down_1", "half_1", "down_2", "half_2", "down_3", "middle", "up_3", "up_2", "up_1", "last"):
         getattr(network, name).register_forward_hook(lambda _m, _i, out, name=name: seen.update({name: tuple(out.shape[1:])}))
-    network(torch.zeros(1, 5, 64, 32), torch.zeros(1, 2, 64, 32), torch.zeros(1, 5, 64, 32), torch.ones(1))
+    network(torch.zeros(1, 5, 64, 32), torch.zeros(1, 4, 64, 32), torch.zeros(1, 5, 64, 32), torch.ones(1))
     full, half, quarter = (64, 32), (32, 16), (16, 8)
     assert seen == {
         "first": (8, *full), "down_1": (8, *full), "half_1": (8, *half), "down_2": (8, *half), "half_2": (8, *quarter),
@@ -71,7 +71,7 @@ def test_an_untrained_network_is_the_interpolation():
 def test_the_reach_is_what_it_says():
     network = weighty(ConditionalUNet(2, 1, 8))
     state = torch.zeros(1, 2, 288, 288, requires_grad=True)
-    out = network(state, torch.zeros(1, 1, 288, 288), torch.zeros(1, 2, 288, 288), torch.tensor([0.5]))
+    out = network(state, torch.zeros(1, 2, 288, 288), torch.zeros(1, 2, 288, 288), torch.tensor([0.5]))
     farthest = 0
     for centre in range(128, 160, 3):
         (gradient,) = torch.autograd.grad(out[0, :, centre, centre].sum(), state, retain_graph=True)
