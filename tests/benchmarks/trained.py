@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-import geofuse.accessor  # noqa: F401
 from geofuse.align import make_pair
 from geofuse.degradation import SpatialOperator
 from geofuse.evaluate import evaluate_against_pair, evaluate_scenes
+from geofuse.fusion import Fusion, FusionSettings
 from geofuse.io import open_scene
+from geofuse.lazy import fuse_lazily
 from geofuse.pipeline import open_pair
 from geofuse.scene import band_metadata, make_scene
 from geofuse.sensors import Psf
@@ -32,11 +33,19 @@ FULL = {"d_lambda_k": 4, "d_s": 4, "hqnr": 4}
 
 
 def fuse(pair: xr.Dataset, method: str) -> xr.DataArray:
-    """Fuse a pair by a method as written on the command line."""
+    """Fuse a pair by a method as written on the command line; says what MossFuse found of the degradation if it was to."""
     named, *options = method.split("+")
     name, _, weights = named.partition("=")
     told = {key: number(value) for key, value in (option.split("=") for option in options)}
-    return pair.fusion.fuse(name, weights=weights or None, **told).compute()
+    fusion = Fusion(pair, FusionSettings(name, options=told, weights=weights or None))
+    fused = fuse_lazily(fusion).compute(scheduler="synchronous")
+    if told.get("blind"):
+        found, truth = fusion.method.network.degradation, pair["response"].values
+        rows = found.response().numpy()
+        cosines = (rows * truth).sum(axis=1) / np.linalg.norm(rows, axis=1) / np.linalg.norm(truth, axis=1)
+        widths = 2.3548 * found.log_widths.exp().numpy()
+        print(f"PSF: FWHM {widths.round(2)} fine pixels; SRF: angles {np.degrees(np.arccos(cosines)).round(1)} degrees", flush=True)
+    return fused
 
 
 def number(text: str) -> int | float | str | bool:
@@ -64,12 +73,12 @@ def at_reduced_resolution(ms: Path, pan: Path) -> tuple[xr.Dataset, xr.DataArray
     return make_pair(*made, srf=None, psf=Psf.from_tag(psf)), reference
 
 
-def by_walds_protocol(scene: Path, srf: str) -> tuple[xr.Dataset, xr.DataArray]:
+def by_walds_protocol(scene: Path, srf: str, psf: Psf) -> tuple[xr.Dataset, xr.DataArray]:
     """Simulate a pair from a reference."""
     reference, _ = prepare_reference(open_scene(scene), 16)
     response = load_bands(srf, None)
-    made = simulate_pair(reference, ratio=RATIO, response=response, psf=Psf("bicubic"), snr_db=SNR_DB, seed=0)
-    return make_pair(made.hsi, made.msi, srf=response, psf=Psf("bicubic")), made.reference
+    made = simulate_pair(reference, ratio=RATIO, response=response, psf=psf, snr_db=SNR_DB, seed=0)
+    return make_pair(made.hsi, made.msi, srf=response, psf=psf), made.reference
 
 
 def main() -> None:
@@ -79,9 +88,11 @@ def main() -> None:
     parser.add_argument("--pair", nargs=2, type=Path, action="append", default=[], metavar=("MS", "PAN"))
     parser.add_argument("--scene", type=Path, action="append", default=[])
     parser.add_argument("--srf")
+    parser.add_argument("--psf", default="bicubic", help="blur of Wald's protocol")
     parser.add_argument("--reduced-only", action="store_true", help="leave out the scores at full resolution")
     told = parser.parse_args()
-    jobs = [at_reduced_resolution(*pair) for pair in told.pair] + [by_walds_protocol(scene, told.srf) for scene in told.scene]
+    jobs = [at_reduced_resolution(*pair) for pair in told.pair]
+    jobs += [by_walds_protocol(scene, told.srf, Psf.parse(told.psf)) for scene in told.scene]
     whole = [] if told.reduced_only else [open_pair(*pair, srf=None) for pair in told.pair]
     titles = [*REDUCED, *(FULL if whole else ())]
     print("| method | " + " | ".join(titles) + " |\n|---" + "|---" * len(titles) + "|", flush=True)
