@@ -6,14 +6,18 @@
 A method is NAME, NAME=WEIGHTS and options of the method after each ``+``. A ``--pair`` is scored at reduced resolution, both images
 degraded by its ratio, and as it is by the scores that need no reference. A ``--scene`` is the reference of a pair made by Wald's
 protocol: ratio 4, antialiased bicubic, noise of 35 dB, seed 0. Prints a Markdown table of means over what is given.
+
+    python tests/benchmarks/trained.py --degradation 400 --scene jasper-ridge.tif --srf landsat8 --psf gaussian:1.3
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 import numpy as np
+import torch
 import xarray as xr
 
 from geofuse.align import make_pair
@@ -22,10 +26,12 @@ from geofuse.evaluate import evaluate_against_pair, evaluate_scenes
 from geofuse.fusion import Fusion, FusionSettings
 from geofuse.io import open_scene
 from geofuse.lazy import fuse_lazily
+from geofuse.methods.mossfuse_network import Degradation
 from geofuse.pipeline import open_pair
 from geofuse.scene import band_metadata, make_scene
 from geofuse.sensors import Psf
 from geofuse.simulate import coarsen, load_bands, prepare_reference, simulate_pair
+from geofuse.training import Scales
 
 RATIO, SNR_DB = 4, 35.0
 REDUCED = {"psnr": 2, "sam": 3, "ergas": 3, "q2n": 4, "scc": 4}
@@ -40,12 +46,32 @@ def fuse(pair: xr.Dataset, method: str) -> xr.DataArray:
     fusion = Fusion(pair, FusionSettings(name, options=told, weights=weights or None))
     fused = fuse_lazily(fusion).compute(scheduler="synchronous")
     if told.get("blind"):
-        found, truth = fusion.method.network.degradation, pair["response"].values
-        rows = found.response().numpy()
-        cosines = (rows * truth).sum(axis=1) / np.linalg.norm(rows, axis=1) / np.linalg.norm(truth, axis=1)
-        widths = 2.3548 * found.log_widths.exp().numpy()
-        print(f"PSF: FWHM {widths.round(2)} fine pixels; SRF: angles {np.degrees(np.arccos(cosines)).round(1)} degrees", flush=True)
+        say_degradation(fusion.method.network.degradation, pair)
     return fused
+
+
+def say_degradation(found: Degradation, pair: xr.Dataset) -> None:
+    """Print the FWHM of a PSF that was found along its axes, and how far each row of the SRF is from the pair's."""
+    rows, truth = found.response().detach().numpy(), pair["response"].values
+    cosines = (rows * truth).sum(axis=1) / np.linalg.norm(rows, axis=1) / np.linalg.norm(truth, axis=1)
+    widths = 2.3548 * found.log_widths.detach().exp().numpy()
+    print(f"PSF: FWHM {widths.round(2)} fine pixels; SRF: angles {np.degrees(np.arccos(cosines)).round(1)} degrees", flush=True)
+
+
+def find_degradation(pair: xr.Dataset, steps: int) -> None:
+    """Find PSF and SRF of a pair by MossFuse's loss (12) alone, on the whole pair, and print them."""
+    hsi, msi = pair["hsi"].values, pair["msi"].values
+    scales = Scales.of([hsi], [msi])
+    hsi, msi = (torch.from_numpy(a / b)[None].float() for a, b in ((hsi, scales.hsi), (msi, scales.msi)))
+    found = Degradation(hsi.shape[1], msi.shape[1], msi.shape[2] // hsi.shape[2])
+    optimiser = torch.optim.Adam(found.parameters(), betas=(0.9, 0.99))
+    for step in range(steps):
+        optimiser.param_groups[0]["lr"] = 3e-3 * 0.5 * (1.0 + math.cos(math.pi * step / steps)) + 1e-7
+        loss = (found.blur(msi) - found.respond(hsi))[..., 2:-2, 2:-2].abs().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    say_degradation(found, pair)
 
 
 def number(text: str) -> int | float | str | bool:
@@ -84,7 +110,8 @@ def by_walds_protocol(scene: Path, srf: str, psf: Psf) -> tuple[xr.Dataset, xr.D
 def main() -> None:
     """Score every method on everything given and print the means."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--methods", required=True)
+    parser.add_argument("--methods")
+    parser.add_argument("--degradation", type=int, metavar="STEPS", help="only find PSF and SRF of each scene's pair")
     parser.add_argument("--pair", nargs=2, type=Path, action="append", default=[], metavar=("MS", "PAN"))
     parser.add_argument("--scene", type=Path, action="append", default=[])
     parser.add_argument("--srf")
@@ -93,6 +120,10 @@ def main() -> None:
     told = parser.parse_args()
     jobs = [at_reduced_resolution(*pair) for pair in told.pair]
     jobs += [by_walds_protocol(scene, told.srf, Psf.parse(told.psf)) for scene in told.scene]
+    if told.degradation:
+        for pair, _ in jobs:
+            find_degradation(pair, told.degradation)
+        return
     whole = [] if told.reduced_only else [open_pair(*pair, srf=None) for pair in told.pair]
     titles = [*REDUCED, *(FULL if whole else ())]
     print("| method | " + " | ".join(titles) + " |\n|---" + "|---" * len(titles) + "|", flush=True)
