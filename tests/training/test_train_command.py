@@ -16,6 +16,7 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
+from geofuse_cli.commands.train import setting
 from geofuse_cli.main import run as geofuse
 
 BANDS, CENTRES = 6, np.linspace(440.0, 680.0, 6)
@@ -111,6 +112,15 @@ def test_weights_that_do_not_fit_or_are_none_are_refused_in_one_line(invoke, fol
         run = ["run", ms, folder / "pan.tif", "--method", "ssdiff", "--weights", weights, "-o", tmp_path / "no.tif"]
         assert message in invoke(run, 2)
     assert not (tmp_path / "no.tif").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("a=False", False), ("a=true", True), ("a=2", 2), ("a=1e-3", 1e-3), ("a=l2", "l2"), ("a=b=c", "b=c")]
+)
+def test_settings_are_numbers_truths_or_text(text, value):
+    found = setting(text)
+    assert found == ("a", value)
+    assert type(found[1]) is type(value)
 
 
 @pytest.mark.parametrize(
