@@ -55,6 +55,12 @@ def add_noise(x_0: Tensor, noise: Tensor, alpha_bar: float | Tensor) -> Tensor:
     return signal * x_0 + spread * noise
 
 
+def dimmed(x_t: Tensor, alpha_bar: float | Tensor) -> Tensor:
+    """Return sqrt(alpha_bar) x_t, whose noise fades as the level rises; for networks that see images beside it."""
+    factor = alpha_bar**0.5
+    return x_t * (factor.to(x_t.dtype) if isinstance(factor, Tensor) else factor)
+
+
 def noise_of(x_t: Tensor, x_0: Tensor, alpha_bar: float) -> Tensor:
     """Eq. (2): the noise that lies between the clean ``x_0`` and the noisy ``x_t``."""
     return (x_t - alpha_bar**0.5 * x_0) / (1.0 - alpha_bar) ** 0.5

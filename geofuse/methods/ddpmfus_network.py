@@ -13,6 +13,7 @@ from torch.nn.functional import interpolate, scaled_dot_product_attention, silu
 
 from geofuse.methods.network_layers import LevelEmbedding, PixelNorm, from_windows, to_windows
 
+CORRECTION = 0.1  # size of what the interpolation lacks, in images from -1 to 1; a step of Adam is small beside it
 _WINDOW = 8  # pixels of the coarsest grid along a side of an attention window
 _HEADS = 4
 
@@ -72,7 +73,7 @@ class ConditionalUNet(nn.Module):
         super().__init__()
         n = 2 * width
         self.level = LevelEmbedding(width, n)
-        self.first = nn.Conv2d(2 * bands + msi_bands, width, 3, padding=1)
+        self.first = nn.Conv2d(2 * bands + 2 * msi_bands, width, 3, padding=1)
         self.down_1, self.half_1 = Block(width, width, n), nn.Conv2d(width, width, 3, stride=2, padding=1)
         self.down_2, self.half_2 = Block(width, width, n), nn.Conv2d(width, width, 3, stride=2, padding=1)
         self.down_3, self.attention, self.middle = Block(width, n, n), WindowAttention(n), Block(n, n, n)
@@ -82,7 +83,10 @@ class ConditionalUNet(nn.Module):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, state: Tensor, msi: Tensor, hsi_up: Tensor, level: Tensor) -> Tensor:
-        """Estimate the clean image (B, C, H, W), sides multiples of :attr:`stride`; ``level`` (B,) is t / T."""
+        """Estimate the clean image (B, C, H, W); ``msi`` (B, 2 c, H, W) is the MSI and its detail, ``level`` (B,) is t / T.
+
+        Sides are multiples of :attr:`stride`.
+        """
         t = self.level(level)
         x_0 = self.first(torch.cat([state, msi, hsi_up], dim=1).contiguous(memory_format=torch.channels_last))
         x_1 = self.down_1(x_0, t)
@@ -92,4 +96,4 @@ class ConditionalUNet(nn.Module):
         x = self.up_3(torch.cat([x, x_3], dim=1), t)
         x = self.up_2(torch.cat([interpolate(x, scale_factor=2.0), x_2], dim=1), t)
         x = self.up_1(torch.cat([interpolate(x, scale_factor=2.0), x_1], dim=1), t)
-        return hsi_up + self.last(torch.cat([x, x_0], dim=1))
+        return hsi_up + CORRECTION * self.last(torch.cat([x, x_0], dim=1))

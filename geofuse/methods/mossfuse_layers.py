@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, normalize, pad
+from torch.nn.functional import gelu, interpolate, linear, normalize, pad
 
 from geofuse.methods.network_layers import PixelNorm
 
@@ -51,6 +51,33 @@ def collecting(network: nn.Module) -> Iterator[None]:
             block.collecting = False
 
 
+class Injection(SceneWide):
+    """What the MSI's detail tells of every band, by one linear regression of the HSI on the MSI at the HSI's resolution."""
+
+    def forward(self, hsi: Tensor, msi: Tensor, coarse_msi: Tensor) -> Tensor:
+        """(B, C, h, w), (B, c, H, W) and the blurred MSI (B, c, h, w) to what the interpolated HSI lacks, (B, C, H, W)."""
+        gains = self.kept if self.kept is not None else self.settle(_regression(hsi, coarse_msi))
+        detail = msi - interpolate(coarse_msi, size=msi.shape[2:], mode="bicubic", align_corners=False)
+        return torch.einsum("kc,bchw->bkhw", gains, detail)
+
+
+def _regression(of: Tensor, on: Tensor) -> Tensor:
+    """Return the coefficients (C, c) of the regression of (B, C, h, w) on (B, c, h, w) over all pixels."""
+    of, on = (image.transpose(0, 1).flatten(1) for image in (of, on))
+    of, on = (image - image.mean(dim=1, keepdim=True) for image in (of, on))
+    gram = on @ on.T
+    gram = gram + 1e-6 * gram.trace() * torch.eye(len(gram), device=gram.device)
+    return torch.linalg.solve(gram, on @ of.T).T
+
+
+class Pointwise(nn.Linear):
+    """A 1 x 1 convolution of (B, n, H, W), as the matrix product that it is; fastest where channels lie last in memory."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, n, H, W) to (B, m, H, W)."""
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
 class SpectralAttention(SceneWide):
     """Spectral-wise self-attention (SWSA, eq. 16): channels attend to channels, over the pixels of all images of a batch.
 
@@ -64,25 +91,23 @@ class SpectralAttention(SceneWide):
         """Build the projections."""
         super().__init__()
         self.heads = heads
-        self.make_qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.make_qkv, self.out = Pointwise(channels, 3 * channels), Pointwise(channels, channels)
         self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
-        self.out = nn.Conv2d(channels, channels, 1)
 
-    def forward(self, x: Tensor, gate: Tensor | float = 1.0) -> Tensor:
-        """(B, n, H, W) to (B, n, H, W); ``gate``, broadcast against it, multiplies the queries."""
+    def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
+        """(B, n, H, W) to (B, n, H, W); ``gate``, broadcast against it, multiplies the queries after they are normalised."""
         b, n, h, w = x.shape
-        q, k, v = self.make_qkv(x).chunk(3, dim=1)
-
-        def tokens(t: Tensor) -> Tensor:
-            return t.reshape(b, self.heads, n // self.heads, h * w).permute(1, 2, 0, 3).flatten(2)
-
+        q, k, v = self.make_qkv(x).permute(0, 2, 3, 1).reshape(-1, 3 * n).chunk(3, dim=1)
         if self.kept is None:
-            q, k = normalize(tokens(q * gate), dim=-1), normalize(tokens(k), dim=-1)
-            attention = self.settle(torch.softmax(q @ k.transpose(1, 2) * self.temperature, dim=-1))
+            q, k = normalize(q, dim=0), normalize(k, dim=0)
+            if gate is not None:  # one weight a channel would be lost if this came before
+                q = q * gate.expand(b, n, h, w).permute(0, 2, 3, 1).reshape(-1, n)
+            scores = torch.stack([a.T @ c for a, c in zip(q.chunk(self.heads, 1), k.chunk(self.heads, 1), strict=True)])
+            attention = self.settle(torch.block_diag(*torch.softmax(scores * self.temperature, dim=-1)))
         else:
             attention = self.kept
-        seen = (attention @ tokens(v)).view(self.heads, n // self.heads, b, h * w).permute(2, 0, 1, 3)
-        return self.out(seen.reshape(b, n, h, w))
+        seen = linear(v, self.out.weight @ attention, self.out.bias)
+        return seen.view(b, h, w, n).permute(0, 3, 1, 2)
 
 
 class FeedForward(nn.Module):
@@ -92,7 +117,7 @@ class FeedForward(nn.Module):
         """Take the number of channels and by how much they are widened."""
         super().__init__()
         wide = factor * channels
-        self.widen, self.narrow = nn.Conv2d(channels, wide, 1), nn.Conv2d(wide, channels, 1)
+        self.widen, self.narrow = Pointwise(channels, wide), Pointwise(wide, channels)
         self.local = nn.Conv2d(wide, wide, 3, padding=1, groups=wide)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -123,7 +148,7 @@ class ChannelAttention(SceneWide):
         super().__init__()
         narrow = max(channels // factor, 4)
         self.layers = nn.Sequential(
-            nn.Conv2d(channels, narrow, 1), nn.GELU(), nn.Conv2d(narrow, narrow, 1), nn.GELU(), nn.Conv2d(narrow, channels, 1)
+            Pointwise(channels, narrow), nn.GELU(), Pointwise(narrow, narrow), nn.GELU(), Pointwise(narrow, channels)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -141,7 +166,7 @@ class SpatialAttention(nn.Module):
         super().__init__()
         narrow = max(channels // factor, 4)
         self.layers = nn.Sequential(
-            nn.Conv2d(channels, narrow, 1), nn.GELU(), nn.Conv2d(narrow, narrow, 1), nn.GELU(), nn.Conv2d(narrow, 1, 1)
+            Pointwise(channels, narrow), nn.GELU(), Pointwise(narrow, narrow), nn.GELU(), Pointwise(narrow, 1)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -222,7 +247,7 @@ class Aggregation(nn.Module):
         self.local = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
         over_pixels, over_channels = SpatialAttention(channels), ChannelAttention(channels)
         self.gate, self.weigh = (over_pixels, over_channels) if spatial else (over_channels, over_pixels)
-        self.out = nn.Conv2d(channels, channels, 1, bias=False)
+        self.out = Pointwise(channels, channels, bias=False)
 
     def forward(self, shared: Tensor, complementary: Tensor) -> Tensor:
         """Two (B, n, H, W) to one: F^f = Linear(F^S' + F^C'), added to the shared features."""

@@ -6,7 +6,7 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import layer_norm
+from torch.nn.functional import avg_pool2d, interpolate, layer_norm
 
 
 class PixelNorm(nn.Module):
@@ -37,6 +37,12 @@ class LevelEmbedding(nn.Module):
         frequencies = torch.exp(-math.log(1e4) / half * torch.arange(half, device=level.device))
         angles = 1e3 * level[:, None] * frequencies
         return self.layers(torch.cat([angles.sin(), angles.cos()], dim=1))
+
+
+def detail_of(fine: Tensor, ratio: int) -> Tensor:
+    """Return what (B, n, H, W) loses by averaging over coarse pixels of ``ratio`` and interpolating: seen 2 coarse pixels away."""
+    coarse = avg_pool2d(fine, ratio)
+    return fine - interpolate(coarse, size=fine.shape[2:], mode="bicubic", align_corners=False)
 
 
 def to_windows(x: Tensor, side: int) -> Tensor:

@@ -4,6 +4,9 @@ What diffuses is the difference between the fine multispectral image and the int
 (:mod:`geofuse.methods.ssdiff_network`) returns the clean difference, trained with the l1 loss of eq. (7). In the last sixth of a
 training (30 000 of 180 000 steps in the paper) only one branch learns at each step, in turn (L-BAF, section 4.4).
 
+Departures: differences are divided by 0.05, and the network sees sqrt(alpha_bar_t) X_t in place of X_t; else they would be drowned
+by noise of standard deviation 1 at nearly every level. Measured on landsat7, 300 steps of 4 patches: 0.9 dB.
+
 Where the text is silent: the noise schedule is that of Ho et al. 2020 (beta from 1e-4 to 0.02 in 1000 levels); the optimiser has no
 weight decay. Reverse steps are those of DDIM, deterministic. The preset ``fast`` takes 5 of them, ``paper`` its 100.
 """
@@ -19,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from geofuse.diffusion.schedule import add_noise, ddim_step, noise_of, sampling_times
+from geofuse.diffusion.schedule import add_noise, ddim_step, dimmed, noise_of, sampling_times
 from geofuse.errors import UsageError
 from geofuse.methods.ssdiff_network import SpatialSpectralNetwork
 from geofuse.methods.trainable import Plan, TrainingDefaults
@@ -27,6 +30,7 @@ from geofuse.methods.trained_method import TrainedMethod
 from geofuse.methods.weights import Card
 
 TIMESTEPS = 1000
+DIFFERENCE = 0.05  # what differences are divided by, so that their size is about that of the noise
 _BETAS = (1e-4, 0.02)
 _SLOWER = 0.1  # learning rate of fine-tuning, relative to that before it
 
@@ -81,13 +85,13 @@ class SsDiffRecipe:
         self.alone_from = plan.steps - round(options.finetune * plan.steps)
 
     def loss(self, network: nn.Module, generator: torch.Generator) -> Tensor:
-        """Draw a batch and one level for each patch; return the l1 error of the clean estimate, eq. (7)."""
+        """Draw a batch and one level for each patch; return the l1 error of the clean difference, eq. (7)."""
         batch, device = self.plan.sampler.sample(self.plan.batch, generator), self.plan.device
         level = torch.randint(1, TIMESTEPS + 1, (len(batch.msi),), generator=generator)
         up = upsampled(batch.hsi, batch.msi)
-        difference = batch.reference - up
-        state = add_noise(difference, torch.randn(up.shape, generator=generator), self.alpha_bar[level].view(-1, 1, 1, 1))
-        inputs = (a.to(device) for a in (state, batch.msi, up, level / TIMESTEPS))
+        difference, alpha_bar = (batch.reference - up) / DIFFERENCE, self.alpha_bar[level].view(-1, 1, 1, 1)
+        state = add_noise(difference, torch.randn(up.shape, generator=generator), alpha_bar)
+        inputs = (a.to(device) for a in (dimmed(state, alpha_bar), batch.msi, up, level / TIMESTEPS))
         return (network(*inputs) - difference.to(device)).abs().mean()
 
     def learning_rate(self, step: int) -> float:
@@ -130,7 +134,8 @@ class SsDiff(TrainedMethod):
         """Return a new network with random weights from ``generator``."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
-            return SpatialSpectralNetwork(card.bands, card.msi_bands, self.options.width, self.options.modulate)
+            made = SpatialSpectralNetwork(card.bands, card.msi_bands, self.options.width, self.options.modulate)
+            return made.to(memory_format=torch.channels_last)
 
     def recipe(self, plan: Plan) -> SsDiffRecipe:
         """Return what one step of training does."""
@@ -143,9 +148,9 @@ class SsDiff(TrainedMethod):
         state = noise
         for t, t_next in zip(times, times[1:], strict=False):
             level = torch.full((len(state),), t / TIMESTEPS, device=state.device)
-            clean = network(state, msi, up, level)
+            clean = network(dimmed(state, float(alpha_bar[t])), msi, up, level)
             state = ddim_step(clean, noise_of(state, clean, float(alpha_bar[t])), float(alpha_bar[t_next]))
-        return up + state
+        return up + DIFFERENCE * state
 
 
 def upsampled(hsi: Tensor, msi: Tensor) -> Tensor:

@@ -81,7 +81,7 @@ class SpectralStage(nn.Module):
         """Build the layers; the last of each part starts at zero."""
         super().__init__()
         self.boost, self.modulate = boost, modulate
-        self.norm_spatial, self.norm_spectral = PixelNorm(channels), PixelNorm(channels)
+        self.norm_spectral = PixelNorm(channels)  # not of the spatial features: how strong an edge is would be lost
         self.make_ab = nn.Linear(channels, 2 * channels)
         self.make_cd = nn.Linear(channels, 2 * channels)
         self.out = nn.Linear(channels, channels)
@@ -98,7 +98,7 @@ class SpectralStage(nn.Module):
             half = spectral.shape[1] // 2
             seen = torch.cat([self.boost * spectral[:, :half], spectral[:, half:]], dim=1)
             spatial = high_frequencies(spatial)
-        a, b = self.make_ab(to_windows(self.norm_spatial(spatial), WINDOW)).chunk(2, dim=-1)
+        a, b = self.make_ab(to_windows(spatial, WINDOW)).chunk(2, dim=-1)
         c, d = self.make_cd(to_windows(self.norm_spectral(seen), WINDOW)).chunk(2, dim=-1)
         c, d = c.transpose(1, 2), d.transpose(1, 2)
         fused = projection_onto_spatial(a, b, c) * projection_onto_spectral(c, d, a).transpose(1, 2)  # eq. (16)
@@ -140,7 +140,8 @@ class SpatialSpectralNetwork(nn.Module):
     def forward(self, state: Tensor, pan: Tensor, ms_up: Tensor, level: Tensor) -> Tensor:
         """Estimate the difference (B, C, H, W), sides multiples of :attr:`stride`; ``level`` (B,) is t / T."""
         t = self.level(level)
-        spatial, spectral = self.spatial_in(torch.cat([pan, state], dim=1)), self.spectral_in(torch.cat([ms_up, state], dim=1))
+        spatial = self.spatial_in(torch.cat([pan, state], dim=1).contiguous(memory_format=torch.channels_last))
+        spectral = self.spectral_in(torch.cat([ms_up, state], dim=1).contiguous(memory_format=torch.channels_last))
         kept: list[tuple[Tensor, Tensor]] = []
         for index, (stage, fuse) in enumerate(zip(self.spatial_stages, self.spectral_stages, strict=True)):
             spatial = stage(spatial, t)
@@ -161,7 +162,7 @@ class SpatialSpectralNetwork(nn.Module):
         """Return the parameters of ``"spatial"``: its blocks and what makes T_a and T_b; or of ``"spectral"``: all others."""
         spatial = [*self.spatial_in.parameters(), *self.spatial_stages.parameters(), *self.spatial_moves.parameters()]
         for stage in self.spectral_stages:
-            spatial += [*stage.norm_spatial.parameters(), *stage.make_ab.parameters()]
+            spatial += stage.make_ab.parameters()
         if branch == "spatial":
             return spatial
         known = {id(parameter) for parameter in spatial}

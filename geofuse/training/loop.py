@@ -94,7 +94,7 @@ def train(
     Parameters
     ----------
     network
-        On its device; bf16 is used where that is a GPU.
+        On its device; bf16 is used where it pays (:func:`pays_in_bf16`).
     recipe
         Loss, learning rate and what to freeze.
     options
@@ -154,6 +154,14 @@ def train(
     return step
 
 
+def pays_in_bf16(device: torch.device) -> bool:
+    """Tell whether bfloat16 makes training faster on a device: on GPUs, and on CPUs with matrix units for it (AMX)."""
+    if device.type != "cpu":
+        return True
+    known = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.6 cannot tell
+    return bool(known.get("amx_bf16", False))
+
+
 def _step(
     network: nn.Module, recipe: Recipe, optimiser: torch.optim.Optimizer, generator: torch.Generator, step: int, clip: float
 ) -> float:
@@ -163,7 +171,7 @@ def _step(
     for group in optimiser.param_groups:
         group["lr"] = recipe.learning_rate(step)
     optimiser.zero_grad(set_to_none=True)
-    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+    with torch.autocast(device.type, torch.bfloat16, enabled=pays_in_bf16(device)):
         loss = recipe.loss(network, generator)
     loss.backward()
     for parameter in recipe.frozen(network, step):

@@ -51,7 +51,7 @@ def test_shapes_along_the_network():
     seen = {}
     for name in ("first", "down_1", "half_1", "down_2", "half_2", "down_3", "middle", "up_3", "up_2", "up_1", "last"):
         getattr(network, name).register_forward_hook(lambda _m, _i, out, name=name: seen.update({name: tuple(out.shape[1:])}))
-    network(torch.zeros(1, 5, 64, 32), torch.zeros(1, 2, 64, 32), torch.zeros(1, 5, 64, 32), torch.ones(1))
+    network(torch.zeros(1, 5, 64, 32), torch.zeros(1, 4, 64, 32), torch.zeros(1, 5, 64, 32), torch.ones(1))
     full, half, quarter = (64, 32), (32, 16), (16, 8)
     assert seen == {
         "first": (8, *full), "down_1": (8, *full), "half_1": (8, *half), "down_2": (8, *half), "half_2": (8, *quarter),
@@ -71,7 +71,7 @@ def test_an_untrained_network_is_the_interpolation():
 def test_the_reach_is_what_it_says():
     network = weighty(ConditionalUNet(2, 1, 8))
     state = torch.zeros(1, 2, 288, 288, requires_grad=True)
-    out = network(state, torch.zeros(1, 1, 288, 288), torch.zeros(1, 2, 288, 288), torch.tensor([0.5]))
+    out = network(state, torch.zeros(1, 2, 288, 288), torch.zeros(1, 2, 288, 288), torch.tensor([0.5]))
     farthest = 0
     for centre in range(128, 160, 3):
         (gradient,) = torch.autograd.grad(out[0, :, centre, centre].sum(), state, retain_graph=True)
@@ -96,11 +96,18 @@ def test_the_loss_is_the_error_of_the_clean_image(name):
 
 
 def test_the_learning_rate_falls_along_five_cosines():
-    recipe = DdpmFus().recipe(Plan(None, 1000, 1, 1e-4, None, "cpu"))
+    recipe = DdpmFus().recipe(Plan(None, 250_000, 1, 1e-4, None, "cpu"))
+    rates = [recipe.learning_rate(step) for step in range(250_000)]
+    assert rates[0] == rates[50_000] == rates[200_000] == pytest.approx(1e-4, rel=1e-3)
+    assert max(rates[49_999], rates[249_999]) < 1e-6
+    assert rates[25_000] == pytest.approx(0.5e-4, rel=1e-2)
+
+
+def test_the_learning_rate_of_a_short_training_falls_once():
+    recipe = DdpmFus().recipe(Plan(None, 1000, 1, 1e-3, None, "cpu"))
     rates = [recipe.learning_rate(step) for step in range(1000)]
-    assert rates[0] == rates[200] == rates[800] == pytest.approx(1e-4, rel=1e-3)
-    assert max(rates[199], rates[999]) < 1e-6
-    assert rates[100] == pytest.approx(0.5e-4, rel=1e-2)
+    assert rates == sorted(rates, reverse=True)
+    assert rates[500] == pytest.approx(0.5e-3, rel=1e-2)
 
 
 def fused(path, rows, cols, steps=2):

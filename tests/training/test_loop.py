@@ -10,6 +10,7 @@ from torch import nn
 
 from geofuse.errors import InputError
 from geofuse.training import History, Keeping, TrainingOptions, train
+from geofuse.training.loop import pays_in_bf16
 
 
 class LinearRecipe:
@@ -111,6 +112,30 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path):
 
 def test_with_nothing_to_resume_it_starts(tmp_path):
     assert run(tmp_path, 40, resume=True)[1] == 40
+
+
+def test_bf16_where_it_pays(tmp_path, monkeypatch):
+    """The loss sees bfloat16 layers exactly where the loop says that they pay."""
+    seen = []
+
+    class Watching(LinearRecipe):
+        def loss(self, net, generator):
+            seen.append(net(torch.ones(1, 1)).dtype)
+            return super().loss(net, generator)
+
+    for pays, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr("geofuse.training.loop.pays_in_bf16", lambda device, pays=pays: pays)
+        net, _, _ = run(tmp_path, 400, recipe=Watching())
+        assert set(seen) == {dtype}
+        assert float(net.weight.detach()) == pytest.approx(3.0, abs=0.05)
+        seen.clear()
+
+
+def test_a_cpu_without_matrix_units_keeps_float32(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": False}, raising=False)
+    assert not pays_in_bf16(torch.device("cpu"))
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
+    assert pays_in_bf16(torch.device("cpu"))
 
 
 def test_frozen_parameters_stay(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
+from geofuse_cli.commands.train import setting
 from geofuse_cli.main import run as geofuse
 
 BANDS, CENTRES = 6, np.linspace(440.0, 680.0, 6)
@@ -93,6 +95,32 @@ def test_pansharpening_from_a_pair_at_reduced_resolution(invoke, folder, tmp_pat
     with rasterio.open(tmp_path / "sharp.tif") as sharp, rasterio.open(folder / "pan.tif") as pan:
         assert sharp.shape == pan.shape
         assert sharp.count == 4
+
+
+def test_weights_that_do_not_fit_or_are_none_are_refused_in_one_line(invoke, folder, tmp_path):
+    out = tmp_path / "w.safetensors"
+    invoke(["train", "ssdiff", "--pair", folder / "ms.tif", folder / "pan.tif", *QUICK, "--steps", "1", "-o", out])
+    write(tmp_path / "ms3.tif", texture(5, 3, 48), pixel=4.0)
+    whole = out.read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "pickled.safetensors").write_bytes(pickle.dumps({"x": 1}))
+    for ms, weights, message in (
+        (tmp_path / "ms3.tif", out, "for 4 bands and a fine image of 1, this pair has 3 and 1"),
+        (folder / "ms.tif", tmp_path / "cut.safetensors", "not a safetensors file"),
+        (folder / "ms.tif", tmp_path / "pickled.safetensors", "never opened"),
+    ):
+        run = ["run", ms, folder / "pan.tif", "--method", "ssdiff", "--weights", weights, "-o", tmp_path / "no.tif"]
+        assert message in invoke(run, 2)
+    assert not (tmp_path / "no.tif").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("a=False", False), ("a=true", True), ("a=2", 2), ("a=1e-3", 1e-3), ("a=l2", "l2"), ("a=b=c", "b=c")]
+)
+def test_settings_are_numbers_truths_or_text(text, value):
+    found = setting(text)
+    assert found == ("a", value)
+    assert type(found[1]) is type(value)
 
 
 @pytest.mark.parametrize(

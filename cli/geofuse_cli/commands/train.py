@@ -130,11 +130,11 @@ def command(
 
 
 def setting(text: str) -> tuple[str, object]:
-    """Read ``NAME=VALUE``; a value that JSON can read is a number, true or false, anything else is text."""
+    """Read ``NAME=VALUE``; a value that JSON can read is a number, true or false (however they are written), else it is text."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise click.UsageError(f"--set {text!r} is not NAME=VALUE")
     try:
-        return name, json.loads(value)
+        return name, json.loads(value.lower() if value.lower() in ("true", "false") else value)
     except ValueError:
         return name, value
