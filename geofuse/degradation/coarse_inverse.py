@@ -40,6 +40,7 @@ class CoarseInverse:
         self.exact = len(terms) == 1
         (self._y, power_y), (self._x, power_x) = (_eigen(matrix, like) for matrix in terms[0])
         self._power = power_y[:, None] * power_x
+        self.largest = float(self._power.max())  # eigenvalue of H H^T, of its leading term
 
     def solve(self, coarse: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
         """Return z (d, h, w) for the images ``coarse`` r (d, h, w), each with its own s > 0 of ``shift`` (d,)."""

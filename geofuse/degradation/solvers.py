@@ -6,16 +6,22 @@ coefficients A (d, H, W), given a first estimate A0, is
     min_A  || w_x^(1/2) (H(A) - a) ||^2  +  || w_y^(1/2) S^(-1) (F A - y) ||^2  +  || A - A0 ||_P^2
 
 with a (d, h, w) the HSI's coefficients, y (c, H, W) the MSI, F (c, d) the response of the basis vectors, S the MSI's noise,
-P (d, d) the precision of A0 and w_x, w_y masks. It is quadratic; conjugate gradients solve it to rounding.
+P (d, d) the precision of A0 and w_x, w_y masks. It is quadratic; conjugate gradients solve it to rounding. Without masks it falls
+apart into d problems of H alone along the eigenvectors of F^T S^-2 F + P with a closed form (:mod:`coarse_inverse`; FUSE, Wei,
+Dobigeon and Tourneret 2015): that is the preconditioner, so that a few steps suffice however little the prior says.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
+from geofuse.degradation.coarse_inverse import CoarseInverse
 from geofuse.degradation.spatial import SpatialOperator
+
+_LEAST_SHIFT = 0.02  # of the largest eigenvalue of H H^T; below that, float32 loses what the preconditioner subtracts
 
 
 @dataclass(frozen=True)
@@ -65,13 +71,10 @@ def solve_with_prior(
     -------
     (d, H, W) coefficients.
     """
-    seen = problem.mixing / problem.fine_noise[:, None]
-    hsi_curvature = 0.3 / problem.spatial.ratio**2  # of H^T H, between its mean over directions and its largest value
-    eye = torch.eye(len(precision), dtype=precision.dtype, device=precision.device)
-    precondition = torch.linalg.inv(seen.T @ seen + precision + hsi_curvature * eye)
+    precondition = _preconditioner(problem, precision)
     change = torch.zeros_like(start)
     residual = problem.data_gradient(start)
-    direction = _mix(precondition, residual)
+    direction = precondition(residual)
     energy = first_energy = (residual * direction).sum()
     for _ in range(max_iterations):
         if energy <= tolerance**2 * first_energy:
@@ -80,10 +83,30 @@ def solve_with_prior(
         step = energy / (direction * curved).sum()
         change = change + step * direction
         residual = residual - step * curved
-        conditioned = _mix(precondition, residual)
+        conditioned = precondition(residual)
         energy, previous = (residual * conditioned).sum(), energy
         direction = conditioned + (energy / previous) * direction
     return start + change
+
+
+def _preconditioner(problem: FusionProblem, precision: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return the inverse of the Hessian without masks; where the PSF is no single separable term, of one without H's directions."""
+    seen = problem.mixing / problem.fine_noise[:, None]
+    inverse = CoarseInverse(problem.spatial, problem.fine)
+    if not inverse.exact:
+        hsi_curvature = 0.3 / problem.spatial.ratio**2  # of H^T H, between its mean over directions and its largest value
+        eye = torch.eye(len(precision), dtype=precision.dtype, device=precision.device)
+        matrix = torch.linalg.inv(seen.T @ seen + precision + hsi_curvature * eye)
+        return lambda residual: _mix(matrix, residual)
+    values, vectors = torch.linalg.eigh((seen.T @ seen + precision).double())
+    values, vectors = values.clamp(min=_LEAST_SHIFT * inverse.largest).to(precision), vectors.to(precision)
+
+    def solve(residual: torch.Tensor) -> torch.Tensor:
+        turned = _mix(vectors.T, residual)
+        turned = turned - problem.spatial.adjoint(inverse.solve(problem.spatial.forward(turned), values))
+        return _mix(vectors / values, turned)
+
+    return solve
 
 
 def _mix(matrix: torch.Tensor, image: torch.Tensor) -> torch.Tensor:

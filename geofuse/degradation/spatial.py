@@ -6,7 +6,8 @@ value decomposition), so H acts on an image Z (H, W) as
     H(Z) = sum_k  V_k Z U_k^T
 
 with V_k (h, H) acting along y and U_k (w, W) along x. Blur, border and decimation are all inside these matrices, which makes the
-adjoint exact by construction: H^T(X) = sum_k V_k^T X U_k.
+adjoint exact by construction: H^T(X) = sum_k V_k^T X U_k. They are zero away from their diagonals, so tensors are multiplied by
+dense pieces along these: what it costs grows with the area.
 
 Border: reflection about the outer edge of the outermost pixel (``... c b a | a b c ...``), so that a constant stays constant.
 Centre: coarse pixel i covers fine pixels i*ratio to (i+1)*ratio - 1 and the PSF is centred on the middle of that span.
@@ -23,6 +24,7 @@ from geofuse.errors import InputError, UsageError
 from geofuse.sensors.psf import Psf
 
 MIN_RATIO, MAX_RATIO = 2, 40
+_PIECE = 32  # coarse pixels of a dense piece
 
 
 class SpatialOperator:
@@ -56,21 +58,21 @@ class SpatialOperator:
         self.coarse_shape = (height // ratio, width // ratio)
         terms = psf.separable_terms(ratio)
         self._terms = [(_axis_matrix(v, ratio, height), _axis_matrix(u, ratio, width)) for v, u in terms]
-        self._dense: dict[Any, list[tuple[Any, Any]]] = {}
+        self._pieces: dict[Any, list[tuple[_Pieces, _Pieces]]] = {}
 
     def forward(self, fine: Any) -> Any:
         """Apply H to ``fine`` (..., H, W); returns (..., h, w) of the same library and dtype."""
         _check_shape(fine, self.fine_shape)
         if isinstance(fine, np.ndarray):
             return sum(_along_y(v, _along_x(u, fine)) for v, u in self._terms)
-        return sum(v @ (fine @ u.transpose(0, 1)) for v, u in self._dense_terms(fine))
+        return sum(v.along_y(u.along_x(fine)) for v, u in self._pieces_like(fine, False))
 
     def adjoint(self, coarse: Any) -> Any:
         """Apply the adjoint of H to ``coarse`` (..., h, w); returns (..., H, W) of the same library and dtype."""
         _check_shape(coarse, self.coarse_shape)
         if isinstance(coarse, np.ndarray):
             return sum(_along_y(v.T, _along_x(u.T, coarse)) for v, u in self._terms)
-        return sum((v.transpose(0, 1) @ coarse) @ u for v, u in self._dense_terms(coarse))
+        return sum(u.along_x(v.along_y(coarse)) for v, u in self._pieces_like(coarse, True))
 
     @property
     def reach(self) -> int:
@@ -82,15 +84,41 @@ class SpatialOperator:
         """Return the dense pairs (V_k (h, H), U_k (w, W)) in float64, for closed forms and tests."""
         return [(v.toarray(), u.toarray()) for v, u in self._terms]
 
-    def _dense_terms(self, like: Any) -> list[tuple[Any, Any]]:
-        """Return the matrices as dense tensors on the device and of the dtype of ``like``."""
+    def _pieces_like(self, like: Any, transposed: bool) -> list[tuple[_Pieces, _Pieces]]:
+        """Return the matrices or their transposes in pieces on the device and of the dtype of ``like``."""
+        key = (like.device, like.dtype, transposed)
+        if key not in self._pieces:
+            self._pieces[key] = [tuple(_Pieces(m.T.tocsr() if transposed else m, like) for m in term) for term in self._terms]
+        return self._pieces[key]
+
+
+class _Pieces:
+    """A sparse matrix (m, n) whose rows meet few columns, as dense pieces of some rows each, for products with tensors."""
+
+    def __init__(self, matrix: sparse.csr_array, like: Any) -> None:
         import torch
 
-        key = (like.device, like.dtype)
-        if key not in self._dense:
-            options = {"device": like.device, "dtype": like.dtype}
-            self._dense[key] = [tuple(torch.as_tensor(m.toarray(), **options) for m in pair) for pair in self._terms]
-        return self._dense[key]
+        self.pieces = []
+        for rows in np.array_split(np.arange(matrix.shape[0]), max(1, round(min(matrix.shape) / _PIECE))):
+            part = matrix[rows[0] : rows[-1] + 1]
+            used = np.unique(part.nonzero()[1])
+            columns = slice(int(used[0]), int(used[-1]) + 1)
+            self.pieces.append((columns, torch.as_tensor(part.toarray()[:, columns], device=like.device, dtype=like.dtype)))
+
+    def along_x(self, image: Any) -> Any:
+        """Apply the matrix to the last axis: (..., n) to (..., m)."""
+        return _joined([image[..., columns] @ dense.transpose(0, 1) for columns, dense in self.pieces], -1)
+
+    def along_y(self, image: Any) -> Any:
+        """Apply the matrix to the last axis but one: (..., n, w) to (..., m, w)."""
+        return _joined([dense @ image[..., columns, :] for columns, dense in self.pieces], -2)
+
+
+def _joined(parts: list[Any], axis: int) -> Any:
+    """Put the results of the pieces together along an axis."""
+    import torch
+
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=axis)
 
 
 def _axis_matrix(taps: np.ndarray, ratio: int, size: int) -> sparse.csr_array:

@@ -1,6 +1,7 @@
 """Conjugate gradients against a dense solve of the same normal equations."""
 
 import numpy as np
+import pytest
 import torch
 
 from geofuse.degradation import SpatialOperator
@@ -56,3 +57,17 @@ def test_values_under_zero_weight_do_not_matter():
     problem.coarse[:, 0, 1] = 1e4
     problem.fine[:, 2:5, 3] = -1e4
     assert torch.equal(solve_with_prior(problem, start, precision), before)
+
+
+@pytest.mark.parametrize("least", [1e-5, 1.0], ids=["a prior that says next to nothing", "a firm prior"])
+def test_without_masks_few_steps_give_the_solution(least):
+    rng, size = np.random.default_rng(3), 32
+    spatial = SpatialOperator(Psf("gaussian", 1.0), 4, size, size)
+    noise = torch.tensor([0.5, 2.0])
+    shapes = ((3, 8, 8), (2, size, size), (2, 3), (3, size, size))
+    image = [torch.as_tensor(rng.normal(size=shape).astype(np.float32)) for shape in shapes]
+    problem = FusionProblem(spatial, image[0], torch.ones(8, 8), image[1], torch.ones(size, size), image[2], noise)
+    precision = torch.diag(torch.tensor([1.0, 0.5, least]))
+    exact = solve_with_prior(problem, image[3], precision, tolerance=1e-9, max_iterations=200)
+    steps = 2 if least == 1.0 else 12
+    assert torch.allclose(solve_with_prior(problem, image[3], precision, max_iterations=steps), exact, atol=2e-3)
