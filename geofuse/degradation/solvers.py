@@ -50,7 +50,7 @@ class FusionProblem:
 
 
 def solve_with_prior(
-    problem: FusionProblem, start: torch.Tensor, precision: torch.Tensor, *, tolerance: float = 1e-5, max_iterations: int = 100
+    problem: FusionProblem, start: torch.Tensor, precision: torch.Tensor, *, tolerance: float = 1e-3, max_iterations: int = 100
 ) -> torch.Tensor:
     """Solve the penalised least-squares problem by preconditioned conjugate gradients.
 
