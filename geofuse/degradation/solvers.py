@@ -8,7 +8,7 @@ coefficients A (d, H, W), given a first estimate A0, is
 with a (d, h, w) the HSI's coefficients, y (c, H, W) the MSI, F (c, d) the response of the basis vectors, S the MSI's noise,
 P (d, d) the precision of A0 and w_x, w_y masks. It is quadratic; conjugate gradients solve it. Without masks it falls
 apart into d problems of H alone along the eigenvectors of F^T S^-2 F + P with a closed form (:mod:`coarse_inverse`; FUSE, Wei,
-Dobigeon and Tourneret 2015): that is the preconditioner, so that a few steps suffice however little the prior says.
+Dobigeon and Tourneret 2015): that is the preconditioner, so that one step suffices where there are none.
 """
 
 from __future__ import annotations
