@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from geofuse.degradation.symmetry import symmetry
 from geofuse.diffusion.ambient import Denoiser, add_noise, draw, estimated_errors, reverse_estimates
+from geofuse.diffusion.optimiser import OneCycleAdam
 from geofuse.diffusion.spectrum_network import SpectrumNetwork
 from geofuse.diffusion.texture_network import TextureNetwork
 
@@ -154,18 +155,12 @@ def _teach(network: nn.Module, error: Callable[[], Tensor], options: LearningOpt
     """Run the optimiser: Adam, one-cycle learning rate, clipped gradients, moving average of the weights."""
     if options.steps == 0:
         return
-    optimiser = torch.optim.Adam(network.parameters(), options.learning_rate, betas=(0.9, 0.99))
-    warming = 0.1 if options.steps != 10 else 0.2  # OneCycleLR divides by zero where that is exactly one step
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, options.learning_rate, total_steps=options.steps, pct_start=warming, final_div_factor=100
-    )
+    optimiser = OneCycleAdam(network.parameters(), options.learning_rate, options.steps)
     average = [p.detach().clone() for p in network.parameters()]
     for step in range(options.steps):
-        optimiser.zero_grad(set_to_none=True)
         error().backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
-        schedule.step()
         memory = min(_WEIGHT_MEMORY, (step + 1) / (step + 10))
         torch._foreach_lerp_(average, [p.detach() for p in network.parameters()], 1.0 - memory)
         report(stage, step + 1, options.steps)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu
+from torch.nn.functional import conv2d, gelu
 
 _POSITION_CHANNELS = 4
 
@@ -35,7 +35,14 @@ class SpectrumNetwork(nn.Module):
         """Estimate clean spectra (B, C) from states with unit noise; ``strength`` (B,) is each state's root mean square."""
         scaled = (state / strength[:, None])[:, None]
         tone = torch.log(strength)[:, None, None].expand_as(scaled)
-        hidden = gelu(self.first(torch.cat([scaled, tone, self.position.expand(len(state), -1, -1)], dim=1)))
+        inputs = torch.cat([scaled, tone, self.position.expand(len(state), -1, -1)], dim=1)
+        hidden = gelu(_along_bands(self.first, inputs.unsqueeze(2)))
         for layer in self.body:
-            hidden = hidden + gelu(layer(hidden))
-        return state - self.last(hidden)[:, 0]
+            hidden = hidden + gelu(_along_bands(layer, hidden))
+        return state - _along_bands(self.last, hidden)[:, 0, 0]
+
+
+def _along_bands(layer: nn.Conv1d, hidden: Tensor) -> Tensor:
+    """Apply a layer to (B, c, 1, C) as a two-dimensional convolution with the channels last: less than half the time on a CPU."""
+    weight, last = layer.weight.unsqueeze(2), torch.channels_last
+    return conv2d(hidden.contiguous(memory_format=last), weight.contiguous(memory_format=last), layer.bias, padding=(0, *layer.padding))

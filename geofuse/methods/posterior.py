@@ -73,11 +73,11 @@ class PosteriorSampler:
 
     def __init__(self, method: Subspace | ArgsDiff, count: int) -> None:
         """Take the method, fitted or to be fitted before :meth:`fit`."""
-        from scipy.stats import t
+        from scipy.special import stdtrit
 
         require_posterior(method, count)
         self.method, self.count = method, count
-        self.widening = float(t.ppf(0.97725, count)) / 2.0
+        self.widening = float(stdtrit(count, 0.97725)) / 2.0
 
     @property
     def note(self) -> str:

@@ -9,7 +9,7 @@ sources that a Neyman-Pearson test tells from noise.
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 
 
 def vertex_components(
@@ -57,7 +57,7 @@ def virtual_dimension(spectra: np.ndarray, false_alarm: float = 0.05) -> int:
     covariance = correlation - np.outer(mean, mean)
     with_mean, without = (np.linalg.eigvalsh(m)[::-1] for m in (correlation, covariance))
     deviation = np.sqrt(2.0 * (with_mean**2 + without**2) / n_samples)
-    return int((with_mean - without > norm.isf(false_alarm) * deviation).sum())
+    return int((with_mean - without > -ndtri(false_alarm) * deviation).sum())
 
 
 def _project(spectra: np.ndarray, count: int, snr_db: float | None):
