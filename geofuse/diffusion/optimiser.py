@@ -1,0 +1,72 @@
+"""Adam on a one-cycle schedule, for hundreds of steps of small networks.
+
+torch.optim imports torch's compiler at its first step: 2 to 3.5 s and 85 MB, a twentieth of what ``argsdiff --preset fast`` takes in all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+_WARMING = 0.1  # share of the steps in which the rate rises
+_FIRST_RATE, _LAST_RATE = 1 / 25, 1 / 2500  # of the highest
+_LEAST_MEMORY, _MOST_MEMORY = 0.85, 0.95  # of the first moment: least where the rate is highest
+
+
+class OneCycleAdam:
+    """Adam (Kingma and Ba 2015) whose rate rises and falls once, and its first moment's memory the other way (Smith and Topin 2019).
+
+    Parameters
+    ----------
+    parameters
+        What is learnt; changed in place.
+    highest_rate
+        Learning rate at the top of the cycle.
+    steps
+        How many steps there will be.
+    second_memory, least
+        beta_2 and epsilon of the paper.
+    """
+
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], highest_rate: float, steps: int, second_memory: float = 0.99, least: float = 1e-8
+    ) -> None:
+        """Start with moments of zero."""
+        self.parameters = list(parameters)
+        self.highest_rate, self.steps, self.second_memory, self.least = highest_rate, steps, second_memory, least
+        self._first = [torch.zeros_like(p) for p in self.parameters]
+        self._second = [torch.zeros_like(p) for p in self.parameters]
+        self._done, self._first_weight = 0, 1.0  # weight that zero still has in the first moment
+
+    def schedule(self, step: int) -> tuple[float, float]:
+        """Return the learning rate and beta_1 of a step, counted from 0: half cosines up and down."""
+        top = max(_WARMING * self.steps - 1.0, 0.0)
+        if step < top:
+            height, low = _half_cosine(step / top), _FIRST_RATE
+        else:
+            height, low = 1.0 - _half_cosine((step - top) / max(self.steps - 1.0 - top, 1.0)), _LAST_RATE
+        return self.highest_rate * (low + (1.0 - low) * height), _MOST_MEMORY - (_MOST_MEMORY - _LEAST_MEMORY) * height
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Move the parameters along their gradients, which are then forgotten."""
+        rate, memory = self.schedule(self._done)
+        self._done += 1
+        self._first_weight *= memory
+        second_weight = 1.0 - self.second_memory**self._done
+        for parameter, first, second in zip(self.parameters, self._first, self._second, strict=True):
+            if parameter.grad is None:
+                continue
+            first.lerp_(parameter.grad, 1.0 - memory)
+            second.lerp_(parameter.grad.square(), 1.0 - self.second_memory)
+            spread = (second / second_weight).sqrt_().add_(self.least)
+            parameter.addcdiv_(first, spread, value=-rate / (1.0 - self._first_weight))
+            parameter.grad = None
+
+
+def _half_cosine(share: float) -> float:
+    """Rise from 0 to 1 as ``share`` does."""
+    return 0.5 * (1.0 - math.cos(math.pi * share))
