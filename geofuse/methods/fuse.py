@@ -33,7 +33,7 @@ import numpy as np
 import torch
 
 from geofuse.degradation.coarse_inverse import CoarseInverse
-from geofuse.degradation.noise import consistency_noise, msi_noise
+from geofuse.degradation.noise import consistent_noise, msi_noise
 from geofuse.degradation.spatial import SpatialOperator
 from geofuse.errors import InputError
 from geofuse.methods.base import Report, SceneModel, TileData
@@ -203,12 +203,12 @@ def detail_covariance(model: SceneModel, images: Sequence[torch.Tensor]) -> np.n
 
 
 def estimate_msi_noise(model: SceneModel, samples: Sequence[TileData], basis: SpectralBasis) -> np.ndarray:
-    """Noise of the MSI (c,): the smaller of what its texture and what its agreement with the HSI allow."""
+    """Noise of the MSI (c,), from its texture and from its agreement with the HSI."""
     hsi, blurred = shared_pixels(model, samples)
     response = model.response
-    bound = consistency_noise(blurred - response @ hsi, psf_power(model), (response**2) @ basis.noise**2)
-    texture = msi_noise([s.msi for s in samples])
-    noise = np.where(texture > 0, np.minimum(texture, bound), bound) if hsi.shape[1] >= 8 else texture
+    noise = msi_noise([s.msi for s in samples])
+    if hsi.shape[1] >= 8:
+        noise = consistent_noise(noise, blurred - response @ hsi, psf_power(model), (response**2) @ basis.noise**2)
     return np.maximum(noise, _LEAST_NOISE * np.abs(blurred).mean() + 1e-12)
 
 

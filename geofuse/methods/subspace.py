@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from geofuse.degradation.noise import consistency_noise, msi_noise, principal_components
+from geofuse.degradation.noise import consistent_noise, msi_noise, principal_components
 from geofuse.degradation.solvers import FusionProblem, solve_with_prior
 from geofuse.degradation.spatial import SpatialOperator
 from geofuse.errors import InputError
@@ -197,7 +197,7 @@ class Subspace:
         return torch.linalg.inv(covariance + floor * torch.eye(len(covariance)).to(covariance)).float()
 
     def _msi_noise(self, samples: Sequence[TileData], basis: SpectralBasis) -> np.ndarray:
-        """Noise of the MSI: the smaller of what its texture and what its agreement with the HSI allow."""
+        """Noise of the MSI, from its texture and from its agreement with the HSI."""
         from_texture = msi_noise([s.msi for s in samples])
         response = self.model.response
         residuals = []
@@ -211,8 +211,8 @@ class Subspace:
         residual = np.concatenate(residuals, axis=1)
         level = float(np.abs(np.concatenate([s.msi[:, s.msi_valid] for s in samples], axis=1)).mean()) if residual.size else 1.0
         if residual.shape[1] >= 8:
-            bound = consistency_noise(residual, psf_power(self.model), (response**2) @ basis.noise**2)
-            from_texture = np.where(from_texture > 0, np.minimum(from_texture, bound), bound)
+            explained = (response**2) @ basis.noise**2
+            from_texture = consistent_noise(from_texture, residual, psf_power(self.model), explained)
         return np.maximum(from_texture, 1e-4 * level + 1e-12)
 
     def _inside(self, spatial: SpatialOperator, tile: TileData) -> torch.Tensor:

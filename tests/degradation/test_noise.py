@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from geofuse.degradation.noise import consistency_noise, hsi_noise, hsi_noise_of, msi_noise, principal_components, signal_rank
+from geofuse.degradation.noise import consistent_noise, hsi_noise, hsi_noise_of, msi_noise, principal_components, signal_rank
 
 
 def mixed_spectra(noise, rank=6, n_bands=80, n=2000, seed=0):
@@ -79,14 +79,21 @@ def test_msi_noise_without_a_valid_block_is_zero():
     assert np.array_equal(msi_noise([np.full((3, 40, 40), np.nan, np.float32)]), np.zeros(3))
 
 
-def test_consistency_bounds_the_noise_from_above():
+def test_both_images_together_tell_the_noise_better_than_texture_does():
     rng = np.random.default_rng(4)
-    residual = 0.1 * np.sqrt(0.05) * rng.normal(size=(2, 800))
-    bound = consistency_noise(residual, 0.05, np.zeros(2))
-    assert np.all(bound >= 0.1) and np.all(bound < 0.12)
+    residual = rng.normal(size=(2, 800)) * np.sqrt(0.05 * 0.1**2 + 0.02**2)
+    for texture in (0.1, 0.12, 0.2, 0.5, 0.0):  # from right to far too high, and nothing found
+        found = consistent_noise(np.full(2, texture), residual, 0.05, np.full(2, 0.02**2))
+        assert np.allclose(found, 0.1, rtol=0.1), texture
+
+
+def test_misregistration_does_not_raise_the_noise_above_what_the_texture_shows():
+    residual = 5.0 * np.random.default_rng(4).normal(size=(2, 800))
+    assert np.all(consistent_noise(np.full(2, 0.1), residual, 0.05, np.zeros(2)) <= 0.1)
 
 
 def test_an_overestimated_hsi_noise_does_not_make_the_msi_noise_vanish():
     residual = np.random.default_rng(0).normal(0, 1.0, (1, 4000))  # three quarters from the HSI, a quarter from the MSI
-    at_truth, far_too_much = (consistency_noise(residual, 0.05, np.array([share]))[0] for share in (0.75, 9.0))
-    assert far_too_much == pytest.approx(at_truth, rel=0.1) == pytest.approx(np.sqrt(0.25 / 0.05), rel=0.1)
+    texture = np.full(1, 3.0 * np.sqrt(0.25 / 0.05))
+    for share in (0.75, 9.0):
+        assert consistent_noise(texture, residual, 0.05, np.array([share])) == pytest.approx(np.sqrt(0.25 / 0.05), rel=0.1)
