@@ -17,7 +17,7 @@ _QUANTILE = 0.1
 _LEAST_SHARE = 0.25  # of a residual: left to the MSI's noise where the HSI's is said to explain all of it
 _DOUBT = 0.8  # explained share from which that begins
 _EXPLAINED_ERROR = 0.1  # of what the HSI's noise is said to explain
-_TEXTURE_EXCESS, _TEXTURE_SPREAD = 1.2, 0.3  # of the variance found in the MSI's texture, over the truth's
+_TEXTURE_ERROR = 0.4  # of the variance found in the MSI's texture
 _CORRELATED_SHARE = 0.44  # filtered white noise is correlated: 64 values count as 28 independent ones
 _CALM_SHARE = 0.5
 _CALM_SPECTRA_PER_BAND = 4  # fewer do not tell noise from signal
@@ -190,9 +190,8 @@ def consistent_noise(from_texture: np.ndarray, residual: np.ndarray, psf_power: 
     """Improve the estimate of the MSI's noise by how well the two images agree on the coarse grid.
 
     H(Y) - R(X) holds the MSI's noise, averaged by the PSF, and the HSI's, averaged by the response. Without other errors
-    (misregistration, a wrong response) what is left of its variance is the MSI's; with them it is too much. The texture's estimate
-    is too high by a fifth of the variance as a rule, with a spread of three tenths. The two are averaged by their precision; neither
-    the texture's estimate nor two standard errors above the residual's are exceeded.
+    (misregistration, a wrong response) what is left of its variance is the MSI's; with them it is too much. This estimate and the
+    texture's are averaged by their precision; neither the texture's nor two standard errors above the other are exceeded.
 
     Parameters
     ----------
@@ -214,9 +213,8 @@ def consistent_noise(from_texture: np.ndarray, residual: np.ndarray, psf_power: 
     error = np.hypot(chance * variance, _EXPLAINED_ERROR * explained) / psf_power
     highest = _not_explained((1.0 + 2.0 * chance) * variance, explained) / psf_power
     texture = np.where(from_texture > 0, from_texture.astype(np.float64) ** 2, highest)
-    likely = texture / _TEXTURE_EXCESS
-    trust = np.maximum([_TEXTURE_SPREAD * likely, error], 1e-100) ** -2.0
-    averaged = (trust * [likely, _not_explained(variance, explained) / psf_power]).sum(axis=0) / trust.sum(axis=0)
+    trust = np.maximum([_TEXTURE_ERROR * texture, error], 1e-100) ** -2.0
+    averaged = (trust * [texture, _not_explained(variance, explained) / psf_power]).sum(axis=0) / trust.sum(axis=0)
     return np.sqrt(np.minimum(averaged, np.minimum(texture, highest)))
 
 
