@@ -1,6 +1,7 @@
 """Adam on a one-cycle schedule, for hundreds of steps of small networks.
 
-torch.optim imports torch's compiler at its first step: 2 to 3.5 s and 85 MB, a twentieth of what ``argsdiff --preset fast`` takes in all.
+torch.optim imports torch's compiler at its first step: 2 to 3.5 s and 85 MB, a twentieth of the time that ``argsdiff --preset fast``
+takes in all.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _LEAST_MEMORY, _MOST_MEMORY = 0.85, 0.95  # of the first moment: least where the
 
 
 class OneCycleAdam:
-    """Adam (Kingma and Ba 2015) whose rate rises and falls once, and its first moment's memory the other way (Smith and Topin 2019).
+    """Adam (Kingma and Ba 2015) whose rate rises and falls once, its first moment's memory the other way (Smith and Topin 2019).
 
     Parameters
     ----------
