@@ -1,7 +1,7 @@
 """Adam on a one-cycle schedule, for hundreds of steps of small networks.
 
-torch.optim imports torch's compiler at its first step: 2 to 3.5 s and 85 MB, a twentieth of the time that ``argsdiff --preset fast``
-takes in all.
+torch.optim imports torch's compiler at its first step: 2 to 3.5 s and 85 MB, a twentieth of the whole time of ``argsdiff --preset
+fast``.
 """
 
 from __future__ import annotations
