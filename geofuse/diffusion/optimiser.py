@@ -40,7 +40,7 @@ class OneCycleAdam:
         self.highest_rate, self.steps, self.second_memory, self.least = highest_rate, steps, second_memory, least
         self._first = [torch.zeros_like(p) for p in self.parameters]
         self._second = [torch.zeros_like(p) for p in self.parameters]
-        self._done, self._first_weight = 0, 1.0  # weight that zero still has in the first moment
+        self._done = 0
 
     def schedule(self, step: int) -> tuple[float, float]:
         """Return the learning rate and beta_1 of a step, counted from 0: half cosines up and down."""
@@ -56,15 +56,14 @@ class OneCycleAdam:
         """Move the parameters along their gradients, which are then forgotten."""
         rate, memory = self.schedule(self._done)
         self._done += 1
-        self._first_weight *= memory
-        second_weight = 1.0 - self.second_memory**self._done
+        first_weight, second_weight = 1.0 - memory**self._done, 1.0 - self.second_memory**self._done
         for parameter, first, second in zip(self.parameters, self._first, self._second, strict=True):
             if parameter.grad is None:
                 continue
             first.lerp_(parameter.grad, 1.0 - memory)
             second.lerp_(parameter.grad.square(), 1.0 - self.second_memory)
             spread = (second / second_weight).sqrt_().add_(self.least)
-            parameter.addcdiv_(first, spread, value=-rate / (1.0 - self._first_weight))
+            parameter.addcdiv_(first, spread, value=-rate / first_weight)
             parameter.grad = None
 
 
