@@ -14,10 +14,11 @@ least in e^T S^-1 e + |f|^2 / m. With S the identity they are the front of |e| a
 changes the bands that the MSI sees and no others; S also holds the covariance of the scene's spectra, so that others follow
 (docs/houston.md). X + e and Y + f take the place of X and Y: they agree, and noise is all that is left for the method to weigh.
 
-m says whose the contradiction is, and D itself tells: what is wrong in the fine image (parallax, shadows) reaches D blurred by H, what
-is wrong in the coarse one (geometry, stripes) does not. With e white along y and x and f white on the fine grid, the power of D at
-a frequency is that of R S R^T + m H H^T but for a factor along each of its axes, and m is where its likelihood is greatest (Whittle
-1953). Yet the HSI gives a quarter of D at least (H(f) is at most three times as large as R e): undoing the blur would spoil the MSI otherwise.
+m says whose the contradiction is, and D itself tells: what is wrong in the fine image (parallax, shadows) reaches D blurred by H,
+what is wrong in the coarse one (its geometry, stripes) does not. With e white along y and x and f white on the fine grid, the power
+of D at a frequency is that of R S R^T + m H H^T but for a factor along each axis of R S R^T, and m is where its likelihood is
+greatest (Whittle 1953). Yet the HSI gives a quarter of D at least, R e against R e and H(f) by root mean squares: an MSI that gave
+all of it would be unsharp or noisy where H has to be undone.
 """
 
 from __future__ import annotations

@@ -149,10 +149,10 @@ def msi_noise(images: Sequence[np.ndarray]) -> np.ndarray:
     """Estimate the noise standard deviation of each MSI band from its finest texture.
 
     Differences along both axes (Immerkaer 1996, eq. 4, has those of second order) in blocks, from which what the other bands
-    explain is taken away; of the blocks' variances a low quantile is kept, corrected for what that quantile is of pure noise. Optics
-    leave little of the scene at the finest frequencies, where differences of high order look and white noise is as strong as
-    elsewhere; so the least of what several orders find is the answer. Texture that no other band shows counts as noise: the estimate
-    can be too high, hardly too low.
+    explain is taken away; of the blocks' variances a low quantile is kept, corrected for what that quantile is of pure noise.
+    Optics leave little of the scene at the finest frequencies, where differences of high order look, and white noise is as strong
+    there as elsewhere: the least of what several orders find is the answer. Texture that no other band shows counts as noise: the
+    estimate can be too high, hardly too low.
 
     Parameters
     ----------
@@ -242,7 +242,7 @@ def _difference(order: int) -> np.ndarray:
 
 
 def _independent(order: int, side: int) -> float:
-    """As how many independent values the ``side`` x ``side`` values of a block count, white noise being correlated by differences."""
+    """Count the independent values that the differences of white noise in a block of ``side`` x ``side`` are worth."""
     apart = np.abs(np.subtract.outer(np.arange(side), np.arange(side)))
     correlation = np.where(apart <= order, binom(2 * order, order + apart), 0.0) / binom(2 * order, order)
     return (side**2 / float((correlation**2).sum())) ** 2
