@@ -46,7 +46,8 @@ def test_slopes_are_how_the_values_change(window):
     np.testing.assert_array_equal(values, window.read_off(at))
     for axis, slope in enumerate(slopes):
         off = step * np.eye(2)[axis]
-        np.testing.assert_allclose(slope, (window.read_off(at + off) - window.read_off(at - off)) / (2 * step), rtol=1e-4, atol=1e-3)
+        expected = (window.read_off(at + off) - window.read_off(at - off)) / (2 * step)
+        np.testing.assert_allclose(slope, expected, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("turn", [0.0, 0.1])
