@@ -227,7 +227,7 @@ def _normal_equations(window: TieWindow, at: np.ndarray) -> tuple[np.ndarray, np
 
 def _fit_band(seen: np.ndarray, here: np.ndarray, slopes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Robust gain and offset of one band; what a displacement changes beyond them: columns (2, n), residual (n,), weights (n,)."""
-    weight = np.ones_like(here)
+    weight, least, middle = np.ones_like(here), max(1e-4 * seen.std(), 1e-12), len(here) // 2
     for _ in range(4):
         total = weight.sum()
         mean_here, mean_seen = weight @ here / total, weight @ seen / total
@@ -238,8 +238,9 @@ def _fit_band(seen: np.ndarray, here: np.ndarray, slopes: np.ndarray) -> tuple[n
             return None
         gain = weighted @ seen / power
         residual = seen - mean_seen - gain * apart
-        scale = max(1.4826 * np.median(np.abs(residual)), 1e-4 * seen.std(), 1e-12)
-        weight = 1 / np.maximum(1, np.abs(residual) / (_HUBER * scale))
+        size = np.abs(residual)
+        scale = max(1.4826 * np.partition(size, middle)[middle], least)
+        weight = 1 / np.maximum(1, size / (_HUBER * scale))
     if gain <= 0:
         return None
     apart = here - weight @ here / weight.sum()
