@@ -34,7 +34,7 @@ from geofuse.align.pan import _blocks, _fine
 from geofuse.sensors.psf import Psf
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 LEAST = 0.2  # of the contrast of R X, noise taken off: a PSF that is wrongly assumed makes up to 0.19 of it
 _RIDGE = 1e-6  # of the mean power of R S R^T
@@ -63,7 +63,9 @@ class Shares:
     by_hsi: float
 
 
-def reconcile(pair: xr.Dataset, difference: np.ndarray, trust: np.ndarray) -> xr.Dataset:
+def reconcile(
+    pair: xr.Dataset, difference: np.ndarray, trust: np.ndarray, more: Callable[[], np.ndarray] | None = None
+) -> xr.Dataset:
     """Share the contradiction of a pair between its images, where it is more than a fifth of their contrast.
 
     Parameters
@@ -74,6 +76,9 @@ def reconcile(pair: xr.Dataset, difference: np.ndarray, trust: np.ndarray) -> xr
         D (c, h, w), NaN where unknown.
     trust
         (h, w) weight of the MSI, 0 to 1: what is not trusted is no reason to change the HSI.
+    more
+        Returns D with fewer places unknown, at borders of the data; asked only where there is something to share. What methods
+        find there contradicts as it does elsewhere, though H(Y) is known in part.
 
     Returns
     -------
@@ -87,6 +92,9 @@ def reconcile(pair: xr.Dataset, difference: np.ndarray, trust: np.ndarray) -> xr
     if contradiction < LEAST:
         return pair
     directions = covariance @ response.T + _FREE * np.trace(covariance) / len(covariance) * response.T
+    if more is not None:
+        difference = more()
+        known = np.where(np.isfinite(difference), difference * trust, 0.0)
     shares = share(known, response @ directions, terms, ratio)
     hsi, msi = _with_share(pair, shares, directions, terms, ratio)
     note = (

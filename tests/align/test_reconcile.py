@@ -1,5 +1,6 @@
 """Contradictions between two images, shared between them."""
 
+import dask.array as da
 import numpy as np
 import pytest
 
@@ -140,3 +141,15 @@ def test_what_a_mask_hides_does_not_change_the_hsi(pair_of, tmp_path):
     masked = add_trust(pair, tmp_path / "mask.tif", change="auto")
     change = np.abs(masked["hsi"].values - pair["hsi"].values).mean(axis=0)
     assert change[14:18, 14:18].max() < 0.1 * change[:6].mean()
+
+
+def test_images_agree_afterwards_at_the_border_and_around_a_hole_as_well(pair_of):
+    pair = pair_of(0.4)
+    msi = pair["msi"].values
+    msi[:, 61:83, 70:94] = np.nan
+    pair = pair.assign(msi=pair["msi"].copy(data=da.from_array(msi)))
+    whole, (before, _) = np.isfinite(compare(pair)[0]).all(axis=0), compare(pair, 0.5)
+    after, _ = compare(add_trust(pair, change="auto"), 0.5)
+    edges = np.isfinite(before).all(axis=0) & ~whole
+    assert edges.sum() > 100  # where H(Y) rests on a part of the PSF
+    assert np.sqrt((after[:, edges] ** 2).mean()) < 0.4 * np.sqrt((before[:, edges] ** 2).mean())
