@@ -22,6 +22,7 @@ COMPONENTS = 12
 NAMED = ("bicubic", "box")
 _SIGMA_PER_FWHM = 1.0 / (2.0 * np.sqrt(2.0 * np.log(2.0)))
 _LEAST_FWHM, _MOST_FWHM, _MOST_SHIFT = 0.3, 2.5, 0.9  # coarse pixels
+_STEP = 1e-3  # of the parameters, log widths and coarse pixels, to see what they change
 _CAUTION = 4.0  # neighbouring residuals are correlated: a parameter has to earn this much more than the criterion asks
 _FORMS = (("round",), ("round", "shifted"), ("oval",), ("oval", "shifted"))
 
@@ -242,17 +243,17 @@ def _deviation(problem: PsfProblem, values: np.ndarray, form: Sequence[str], blo
     def residual(at: np.ndarray) -> np.ndarray:
         return problem.residual(_shape_of(at, form).kernel(problem.patches.ratio, problem.size))
 
-    here, step = residual(values), 1e-3
-    slope = np.stack([(residual(values + step * unit) - here) / step for unit in np.eye(len(values))])  # (parameter, c, n)
+    here = residual(values)
+    slope = np.stack([(residual(values + _STEP * unit) - here) / _STEP for unit in np.eye(len(values))])  # (parameter, c, n)
     curvature = [np.einsum("icn,jcn->ij", slope[:, :, block == i], slope[:, :, block == i]) for i in range(block.max() + 1)]
     pull = [np.einsum("icn,cn->i", slope[:, :, block == i], here[:, block == i]) for i in range(block.max() + 1)]
     faint = 1e-9 * np.trace(sum(curvature)) * np.eye(len(values))
     moved = [values - np.linalg.solve(sum(curvature) - c + faint, sum(pull) - p) for c, p in zip(curvature, pull, strict=True)]
     change = np.stack(moved) - np.mean(moved, axis=0)
     covariance = (len(moved) - 1) / len(moved) * change.T @ change
-    shapes = [astuple(_shape_of(values + step * unit, form)) for unit in np.eye(len(values))]
-    to_shape = (np.array(shapes) - np.array(astuple(_shape_of(values, form)))) / step  # (parameter, 5)
-    to_shape[:, 2] = np.mod(to_shape[:, 2] * step + np.pi / 2, np.pi) / step - np.pi / 2 / step  # an angle is modulo 180 degrees
+    shapes = [astuple(_shape_of(values + _STEP * unit, form)) for unit in np.eye(len(values))]
+    to_shape = (np.array(shapes) - np.array(astuple(_shape_of(values, form)))) / _STEP  # (parameter, 5)
+    to_shape[:, 2] = np.mod(to_shape[:, 2] * _STEP + np.pi / 2, np.pi) / _STEP - np.pi / 2 / _STEP  # an angle is modulo 180 degrees
     free = np.array([True, True, "oval" in form, "shifted" in form, "shifted" in form])
     deviation = np.sqrt(np.einsum("ik,ij,jk->k", to_shape, covariance, to_shape))
     return tuple(float(d) if f else float("nan") for d, f in zip(deviation, free, strict=True))
@@ -267,8 +268,12 @@ def _fit_form(problem: PsfProblem, form: Sequence[str]) -> tuple[np.ndarray, flo
     def residual(values: np.ndarray) -> np.ndarray:
         return problem.residual(_shape_of(values, form).kernel(problem.patches.ratio, problem.size)).ravel()
 
+    def slope(values: np.ndarray) -> np.ndarray:  # in steps that float32 images bear, whatever the values
+        here = residual(values)
+        return np.stack([(residual(values + _STEP * unit) - here) / _STEP for unit in np.eye(len(values))], axis=1)
+
     starts = np.log([0.6, 1.0, 1.6])
     first = starts[int(np.argmin([(residual(np.r_[s, np.zeros(len(low) - 1)]) ** 2).sum() for s in starts]))]
     start = np.r_[first, np.full(len(low) - 1, 1e-3)]
-    fit = least_squares(residual, start, bounds=(low, high), x_scale=0.1, diff_step=1e-3, xtol=1e-5, ftol=1e-8, max_nfev=40)
+    fit = least_squares(residual, start, slope, bounds=(low, high), x_scale=0.1, xtol=1e-5, ftol=1e-8, max_nfev=40)
     return fit.x, float(2 * fit.cost)

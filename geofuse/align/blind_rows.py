@@ -19,6 +19,7 @@ and spectra that span a dozen directions, most rows r that fit are far from the 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -163,7 +164,7 @@ class _Problem:
         self.choices = [(True, np.inf)] if least else [(b, w) for b in (True, False) for w in _WEIGHTS] + [(True, np.inf)]
         width = np.geomspace(*self.widths, _GRID_WIDTHS)
         self.grid = [(float(c), float(f), p) for p in _ORDERS for f in width for c in axis]
-        self.grid_rows = np.stack([self._curve(*shape) for shape in self.grid]) @ span
+        self.grid_rows = self._curve(*np.transpose(self.grid)) @ span
 
     def solve(self) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float], float, float]:
         """Choose by the blocks left out, then fit on all."""
@@ -211,7 +212,7 @@ class _Problem:
             centre, width = self._refined(moments, self.grid[ours[int(fit[ours].argmax())]])
             centres = np.clip(centre + _LOCAL_CENTRES * np.median(self.spacing), self.axis[0], self.axis[-1])
             shapes += [(float(c), float(w), p) for c in centres for w in np.clip(width * _LOCAL_WIDTHS, *self.widths)]
-        curves = np.stack([self._curve(*shape) for shape in shapes])
+        curves = self._curve(*np.transpose(shapes))
         seen = curves @ self.span
         along, power = np.maximum(seen @ moments.cross, 0.0), ((seen @ moments.gram) * seen).sum(axis=1)
         left = np.maximum(moments.power - along**2 / np.maximum(power, 1e-300), 1e-12 * moments.power + 1e-300)
@@ -244,11 +245,12 @@ class _Problem:
         along, power = float(seen @ moments.cross), float(seen @ moments.gram @ seen)
         return (max(along, 0.0) / power, max(along, 0.0) ** 2 / power) if power > 0 else (0.0, 0.0)
 
-    def _curve(self, centre: float, fwhm: float, order: float) -> np.ndarray:
-        """Weights of a bell of unit sum: its height times the width that each HSI band stands for."""
+    def _curve(self, centre: Any, fwhm: Any, order: Any) -> np.ndarray:
+        """Weights of bells of unit sum: their height times the width that each HSI band stands for; (C,), or (n, C) of n bells."""
+        centre, fwhm, order = (np.asarray(v, float)[..., None] for v in (centre, fwhm, order))
         log = -np.log(2.0) * np.abs(2.0 * (self.axis - centre) / fwhm) ** order
-        row = np.exp(np.maximum(log - log.max(), -60.0)) * self.spacing
-        return row / row.sum()
+        row = np.exp(np.maximum(log - log.max(axis=-1, keepdims=True), -60.0)) * self.spacing
+        return row / row.sum(axis=-1, keepdims=True)
 
 
 def _spacing(axis: np.ndarray) -> np.ndarray:

@@ -26,7 +26,6 @@ _SETTLED_FIELD = 0.005
 _FARTHEST = 1.5  # from where a window starts
 _HUBER = 1.345
 _TUKEY = 4.685
-_DERIVATIVE = 0.2  # coarse pixels to each side
 _TRIPLES = 200  # of windows, that a robust affine fit begins with
 _AFFINE_GAIN = 10.0  # of Schwarz's criterion, for which six parameters are preferred to two
 
@@ -109,16 +108,31 @@ def _start(origin: np.ndarray, turn: float) -> Field:
 
 def _search_turned(windows: Sequence[TieWindow], reach: int, turned: Field) -> tuple[Field, float]:
     """Find the best shift on top of a rotation: whole coarse pixels, then halves around the best."""
-    best, where = _scene_correlation(windows, turned), turned
-    for step, span in ((1.0, reach), (0.5, 1)):
-        around = where
-        for row in np.arange(-span, span + 1) * step:
-            for col in np.arange(-span, span + 1) * step:
-                tried = replace(around, shift=around.shift + (row, col))
-                here = _scene_correlation(windows, tried)
-                if here > best:
-                    best, where = here, tried
+    found = _over_windows([_whole_pixels_off(window, reach, turned) for window in windows])
+    row, col = np.unravel_index(found.argmax(), found.shape)
+    whole = np.array([row, col]) - reach
+    best, where = float(found[row, col]), replace(turned, shift=turned.shift + whole + turned.slope @ whole)
+    around = where
+    for row in (-0.5, 0.0, 0.5):
+        for col in (-0.5, 0.0, 0.5):
+            tried = replace(around, shift=around.shift + (row, col))
+            here = float(_over_windows([_correlation(window.seen, window.read_off(tried.over(window))) for window in windows]))
+            if here > best:
+                best, where = here, tried
     return where, best
+
+
+def _whole_pixels_off(window: TieWindow, reach: int, turned: Field) -> np.ndarray:
+    """Correlations of a window at whole coarse pixels off up to ``reach``: (2 reach + 1, 2 reach + 1).
+
+    The blurred image is read off once, at the coarse pixels of the window and around it. Where the pixel ``s`` further lies after
+    the rotation, one that ``s + slope s`` is added to lies as well.
+    """
+    _, height, width = window.seen.shape
+    around = np.full((len(window.seen), height + 2 * reach, width + 2 * reach), np.nan)
+    wide = replace(window, seen=around, row=window.row - reach, col=window.col - reach)
+    views = np.lib.stride_tricks.sliding_window_view(wide.read_off(turned.over(wide)), (height, width), axis=(1, 2))
+    return _correlation(window.seen, views)
 
 
 def tie(window: TieWindow, start: Field) -> Tie | None:
@@ -140,7 +154,7 @@ def tie(window: TieWindow, start: Field) -> Tie | None:
             return None
         if np.abs(step).max() < _SETTLED:
             break
-    correlation = _correlation(window, bend + moved[:, None, None])
+    correlation = float(_correlation(window.seen, window.read_off(bend + moved[:, None, None])))
     if correlation < _LEAST_CORRELATION:
         return None
     there = start.at(window.centre[None])[0] + moved
@@ -191,13 +205,8 @@ def fit_field(ties: Sequence[Tie], affine: bool | None) -> Field:
 
 def _normal_equations(window: TieWindow, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, float, int] | None:
     """Weighted normal equations of a step, the residual's variance, and the number of pixels; None without enough of them."""
-    here = window.read_off(at)
-    slopes = []
-    for axis in range(2):
-        off = np.zeros((2, 1, 1))
-        off[axis] = _DERIVATIVE
-        slopes.append((window.read_off(at + off) - window.read_off(at - off)) / (2 * _DERIVATIVE))
-    both = np.isfinite(here) & np.isfinite(slopes).all(axis=0) & np.isfinite(window.seen)
+    here, *slopes = window.read_off_with_slopes(at)
+    both = np.isfinite(here) & np.isfinite(window.seen)
     normal, gradient, square, weight_sum, count = np.zeros((2, 2)), np.zeros(2), 0.0, 0.0, 0
     for band, mask in enumerate(both):
         if mask.sum() < _LEAST_PIXELS:
@@ -218,42 +227,51 @@ def _normal_equations(window: TieWindow, at: np.ndarray) -> tuple[np.ndarray, np
 
 def _fit_band(seen: np.ndarray, here: np.ndarray, slopes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Robust gain and offset of one band; what a displacement changes beyond them: columns (2, n), residual (n,), weights (n,)."""
-    base = np.stack([here, np.ones_like(here)])
-    weight = np.ones_like(here)
+    weight, least, middle = np.ones_like(here), max(1e-4 * seen.std(), 1e-12), len(here) // 2
     for _ in range(4):
-        normal = (base * weight) @ base.T
-        if np.linalg.det(normal) <= 1e-12 * normal[0, 0] * normal[1, 1]:
+        total = weight.sum()
+        mean_here, mean_seen = weight @ here / total, weight @ seen / total
+        apart = here - mean_here
+        weighted = weight * apart
+        power = weighted @ apart
+        if power <= 1e-12 * (power + total * mean_here**2):
             return None
-        coefficient = np.linalg.solve(normal, (base * weight) @ seen)
-        residual = seen - coefficient @ base
-        scale = max(1.4826 * np.median(np.abs(residual)), 1e-4 * seen.std(), 1e-12)
-        weight = 1 / np.maximum(1, np.abs(residual) / (_HUBER * scale))
-    if coefficient[0] <= 0:
+        gain = weighted @ seen / power
+        residual = seen - mean_seen - gain * apart
+        size = np.abs(residual)
+        scale = max(1.4826 * np.partition(size, middle)[middle], least)
+        weight = 1 / np.maximum(1, size / (_HUBER * scale))
+    if gain <= 0:
         return None
-    columns = coefficient[0] * slopes
-    columns = columns - np.linalg.solve(normal, (base * weight) @ columns.T).T @ base
+    apart = here - weight @ here / weight.sum()
+    columns = gain * slopes
+    columns = columns - (columns @ weight / weight.sum())[:, None]
+    columns = columns - np.outer(columns @ (weight * apart) / (weight * apart @ apart), apart)
     return columns / scale, residual / scale, weight
 
 
-def _correlation(window: TieWindow, at: np.ndarray) -> float:
-    """Mean correlation of the bands at a displacement; -1 without enough pixels."""
-    here = window.read_off(at)
-    found = []
-    for seen, blurred in zip(window.seen, here, strict=True):
-        mask = np.isfinite(seen) & np.isfinite(blurred)
-        if mask.sum() < _LEAST_PIXELS:
-            continue
-        a, b = seen[mask] - seen[mask].mean(), blurred[mask] - blurred[mask].mean()
-        power = np.sqrt((a @ a) * (b @ b))
-        found.append(float(a @ b / power) if power > 0 else 0.0)
-    return float(np.mean(found)) if found else -1.0
+def _correlation(seen: np.ndarray, read: np.ndarray) -> np.ndarray:
+    """Mean correlation of the bands of a window (c, m, n) with each image of (c, ..., m, n): (...); -1 without enough pixels."""
+    total, n_bands = 0.0, 0
+    for a, b in zip(seen, read, strict=True):
+        both = np.isfinite(a) & np.isfinite(b)
+        n = both.sum(axis=(-2, -1))
+        middle = np.nanmean(a) if np.isfinite(a).any() else 0.0
+        a, b = np.where(both, a - middle, 0.0), np.where(both, b, 0.0)
+        b = np.where(both, b - (b.sum(axis=(-2, -1)) / np.maximum(n, 1))[..., None, None], 0.0)
+        power = (np.square(a).sum(axis=(-2, -1)) - a.sum(axis=(-2, -1)) ** 2 / np.maximum(n, 1)) * np.square(b).sum(axis=(-2, -1))
+        found = np.where(power > 0, (a * b).sum(axis=(-2, -1)) / np.sqrt(np.where(power > 0, power, 1.0)), 0.0)
+        enough = n >= _LEAST_PIXELS
+        total, n_bands = total + np.where(enough, found, 0.0), n_bands + enough
+    return np.where(n_bands > 0, total / np.maximum(n_bands, 1), -1.0)
 
 
-def _scene_correlation(windows: Sequence[TieWindow], field: Field) -> float:
-    """Mean correlation of the windows that have enough pixels at a displacement; -1 when fewer than half of them have."""
-    found = np.array([_correlation(window, field.over(window)) for window in windows])
+def _over_windows(correlations: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean over the windows that have enough pixels; -1 where fewer than half of them have."""
+    found = np.stack(correlations)
     kept = found > -1
-    return float(found[kept].mean()) if 2 * kept.sum() >= len(windows) else -1.0
+    mean = np.where(kept, found, 0.0).sum(axis=0) / np.maximum(kept.sum(axis=0), 1)
+    return np.where(2 * kept.sum(axis=0) >= len(found), mean, -1.0)
 
 
 def _fit(ties: Sequence[Tie], affine: bool) -> Field:

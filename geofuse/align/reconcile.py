@@ -12,8 +12,13 @@ and every such e and f is that of some Z. So the images that are nearest to both
 
 least in e^T S^-1 e + |f|^2 / m. With S the identity they are the front of |e| against |f|, which no method can pass, but e then
 changes the bands that the MSI sees and no others; S also holds the covariance of the scene's spectra, so that others follow
-(docs/houston.md). m is such that H(f) is three times as large as R e: the HSI, whose spectra are wanted, gives a quarter, the MSI
-three. X + e and Y + f take the place of X and Y: they agree, and noise is all that is left for the method to weigh.
+(docs/houston.md). X + e and Y + f take the place of X and Y: they agree, and noise is all that is left for the method to weigh.
+
+m says whose the contradiction is, and D itself tells: what is wrong in the fine image (parallax, shadows) reaches D blurred by H,
+what is wrong in the coarse one (its geometry, stripes) does not. With e white along y and x and f white on the fine grid, the power
+of D at a frequency is that of R S R^T + m H H^T but for a factor along each axis of R S R^T, and m is where its likelihood is
+greatest (Whittle 1953). Yet the HSI gives a quarter of D at least, R e against R e and H(f) by root mean squares: an MSI that gave
+all of it would be unsharp or noisy where H has to be undone.
 """
 
 from __future__ import annotations
@@ -29,12 +34,12 @@ from geofuse.align.pan import _blocks, _fine
 from geofuse.sensors.psf import Psf
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 LEAST = 0.2  # of the contrast of R X, noise taken off: a PSF that is wrongly assumed makes up to 0.19 of it
 _RIDGE = 1e-6  # of the mean power of R S R^T
 _STEPS = 40
-_MSI_GIVES = 3.0  # times what the HSI gives
+_MOST_BY_MSI = 3.0  # times what the HSI gives
 _FREE = 4.0  # variance by which a band changes alone, in mean variances of a band, beside what changes as the spectra do
 _MOST_SPECTRA = 20_000
 
@@ -49,13 +54,18 @@ class Shares:
         l (c, h, w) float64.
     balance
         m.
+    by_hsi
+        Which part of D the HSI gives: rms of R e over that of R e and that of H(f) added.
     """
 
     multiplier: np.ndarray
     balance: float
+    by_hsi: float
 
 
-def reconcile(pair: xr.Dataset, difference: np.ndarray, trust: np.ndarray) -> xr.Dataset:
+def reconcile(
+    pair: xr.Dataset, difference: np.ndarray, trust: np.ndarray, more: Callable[[], np.ndarray] | None = None
+) -> xr.Dataset:
     """Share the contradiction of a pair between its images, where it is more than a fifth of their contrast.
 
     Parameters
@@ -66,6 +76,9 @@ def reconcile(pair: xr.Dataset, difference: np.ndarray, trust: np.ndarray) -> xr
         D (c, h, w), NaN where unknown.
     trust
         (h, w) weight of the MSI, 0 to 1: what is not trusted is no reason to change the HSI.
+    more
+        Returns D with fewer places unknown, at borders of the data; asked only where there is something to share. What methods
+        find there contradicts as it does elsewhere, though H(Y) is known in part.
 
     Returns
     -------
@@ -79,11 +92,14 @@ def reconcile(pair: xr.Dataset, difference: np.ndarray, trust: np.ndarray) -> xr
     if contradiction < LEAST:
         return pair
     directions = covariance @ response.T + _FREE * np.trace(covariance) / len(covariance) * response.T
+    if more is not None:
+        difference = more()
+        known = np.where(np.isfinite(difference), difference * trust, 0.0)
     shares = share(known, response @ directions, terms, ratio)
     hsi, msi = _with_share(pair, shares, directions, terms, ratio)
     note = (
         f"images: they contradict each other by {contradiction:.0%} of the contrast that the MSI's bands have on the coarse "
-        "grid; a quarter of it is taken to be the HSI's, the rest the MSI's (--change off leaves both as they are)"
+        f"grid; {shares.by_hsi:.0%} of it is taken to be the HSI's, the rest the MSI's (--change off leaves both as they are)"
     )
     return pair.assign(hsi=hsi, msi=msi).assign_attrs(notes=[*pair.attrs["notes"], note])
 
@@ -109,17 +125,37 @@ def share(difference: np.ndarray, gram: np.ndarray, terms: Sequence[tuple[np.nda
     rows, cols = (np.arange(k) - k // 2 for k in kernel.shape)
     np.add.at(corner, (rows[:, None] % shape[0], cols[None, :] % shape[1]), kernel)
     blur, weight = np.maximum(np.fft.rfft2(corner).real, 0.0), np.abs(spectrum) ** 2
+    power = power[:, None, None]
+    balance = _balance(power, blur, weight)
+    hsi, msi = (np.sqrt((weight * (part / (power + balance * blur)) ** 2).sum()) for part in (power, balance * blur))
+    solved = np.fft.irfft2(spectrum / (power + balance * blur), shape)
+    solved = solved[:, : difference.shape[1], : difference.shape[2]]
+    return Shares(np.einsum("ij,jhw->ihw", axes, solved), balance, float(hsi / max(hsi + msi, 1e-300)))
+
+
+def _balance(power: np.ndarray, blur: np.ndarray, weight: np.ndarray) -> float:
+    """Return the likeliest m of those with which the HSI gives a quarter or more.
+
+    Parameters
+    ----------
+    power, blur
+        Of R S R^T (c, 1, 1), along its axes, and of H H^T (h', w'), at each frequency.
+    weight
+        Power of D (c, h', w').
+    """
     low, high = np.log(power.min() / blur.max()) - 10, np.log(power.max() / blur.max()) + 25
+    least = low
     for _ in range(_STEPS):
         middle = 0.5 * (low + high)
         by_msi = np.exp(middle) * blur
-        by_hsi = power[:, None, None]
-        more = (weight * (by_msi**2 - (_MSI_GIVES * by_hsi) ** 2) / (by_hsi + by_msi) ** 2).sum() > 0
+        more = (weight * (by_msi**2 - (_MOST_BY_MSI * power) ** 2) / (power + by_msi) ** 2).sum() > 0
         low, high = (low, middle) if more else (middle, high)
-    balance = float(np.exp(middle))
-    solved = np.fft.irfft2(spectrum / (power[:, None, None] + balance * blur), shape)
-    solved = solved[:, : difference.shape[1], : difference.shape[2]]
-    return Shares(np.einsum("ij,jhw->ihw", axes, solved), balance)
+
+    def unlikely(m: float) -> float:
+        expected = power + m * blur
+        return float(np.log(expected).mean() + np.log((weight / expected).mean(axis=(1, 2))).mean())
+
+    return float(min(np.exp(np.linspace(least, middle, _STEPS)), key=unlikely))
 
 
 def _autocorrelation(terms: Sequence[tuple[np.ndarray, np.ndarray]], ratio: int) -> np.ndarray:

@@ -8,11 +8,14 @@ coarse pixel at ``p`` whose true place is ``p + d`` satisfies ``R x(p) = gain B(
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from geofuse.sensors.psf import Psf
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # Windows: part of the scene's shorter side, least and most coarse pixels along a side, most windows along an axis.
 LARGE, SMALL = (3, 8, 32, 6), (7, 10, 24, 10)
@@ -60,19 +63,37 @@ class TieWindow:
         at
             Displacement (row, col) in coarse pixels: (2,), or (2, m, n) where it differs from pixel to pixel.
         """
-        from scipy.ndimage import map_coordinates
+        return self._evaluated(at, ((0, 0),))[0]
 
+    def read_off_with_slopes(self, at: np.ndarray) -> np.ndarray:
+        """Return the same and how it changes with the row and with the column of the displacement: (3, c, m, n)."""
+        return self._evaluated(at, ((0, 0), (1, 0), (0, 1)))
+
+    def _evaluated(self, at: np.ndarray, orders: Sequence[tuple[int, int]]) -> np.ndarray:
+        """Evaluate the cubic spline's derivatives of some orders along (row, col), by coarse pixel: (orders, c, m, n)."""
         _, height, width = self.seen.shape
-        rows, cols = np.meshgrid(self.row + np.arange(height) + 0.5, self.col + np.arange(width) + 0.5, indexing="ij")
+        centres = np.meshgrid(self.row + np.arange(height) + 0.5, self.col + np.arange(width) + 0.5, indexing="ij")
         at = np.asarray(at, float).reshape(2, *(np.shape(at)[1:] or (1, 1)))
-        place = np.stack([(rows + at[0] - self.first[0]) / self.step, (cols + at[1] - self.first[1]) / self.step])
-        inside = np.all([(p >= 0) & (p <= n - 1) for p, n in zip(place, self.known.shape, strict=True)], axis=0)
-        near = [np.clip(np.floor(p).astype(int), 0, n - 2) for p, n in zip(place, self.known.shape, strict=True)]
-        for down in (0, 1):
-            for right in (0, 1):
-                inside &= self.known[near[0] + down, near[1] + right]
-        values = np.stack([map_coordinates(band, place, order=3, prefilter=False, mode="mirror") for band in self.spline])
-        return np.where(inside, values, np.nan)
+        inside, indices, taps = True, [], []
+        for axis, size in enumerate(self.known.shape):
+            place = (centres[axis] + at[axis] - self.first[axis]) / self.step
+            inside = inside & (place >= 0) & (place <= size - 1)
+            below = np.clip(np.floor(place).astype(np.intp), 0, size - 2)
+            near = np.abs(below + np.arange(-1, 3)[:, None, None])  # mirrored at the borders
+            indices.append(np.minimum(near, 2 * (size - 1) - near))
+            taps.append(_cubic(place - below))
+        index = indices[0][:, None] * self.known.shape[1] + indices[1]
+        known = self.known.ravel().take(index[1:3, 1:3]).all(axis=(0, 1))
+        values = self.spline.reshape(len(self.spline), -1).take(index, axis=1)  # (c, 4, 4, m, n)
+        by_order = [taps[0][i][:, None] * taps[1][j][None] / self.step ** (i + j) for i, j in orders]
+        return np.where(inside & known, np.einsum("cklmn,dklmn->dcmn", values, np.stack(by_order)), np.nan)
+
+
+def _cubic(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (4, m, n) of the four samples around a place ``part`` of the way from the second to the third; and their slopes."""
+    t, u = part, 1 - part
+    values = np.stack([u**3, 3 * t**3 - 6 * t**2 + 4, 3 * u**3 - 6 * u**2 + 4, t**3]) / 6
+    return values, np.stack([-u * u / 2, 1.5 * t * t - 2 * t, 2 * u - 1.5 * u * u, t * t / 2])
 
 
 def tie_windows(

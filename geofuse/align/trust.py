@@ -8,6 +8,7 @@ weight falls there with the fourth power and is interpolated to the fine grid.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ _TOLERANCE = 0.05  # of a band's spread: misfit that is never called a change
 _CLASSES = 8
 _STRIP = 128  # coarse rows that are looked at together
 _WHOLE = 1e-3  # of the PSF's weight: where more of it falls on no data or beyond the border nothing is said of change
+_PARTLY = 0.5  # the same for what is shared between the images, once they are known to contradict each other
 _WORTH_SAYING = 0.001
 _WRITE_ROWS = 512
 
@@ -70,7 +72,8 @@ def add_trust(pair: xr.Dataset, mask: str | Path | None = None, change: str = "o
         share = float((coarse < 0.5).mean())
         if share > _WORTH_SAYING:
             notes.append(f"change: the images contradict each other in {share:.1%} of the coarse pixels; the MSI weighs less there")
-        pair = reconcile(pair, residual, _whole(coarse, weights, int(pair.attrs["ratio"])))
+        trusted = _whole(coarse, weights, int(pair.attrs["ratio"]))
+        pair = reconcile(pair, residual, trusted, partial(_compare_partly, pair))
         notes += pair.attrs["notes"][len(before) :]
         if (coarse < 1).any():
             weights.append(_upsampled(coarse, pair))
@@ -134,8 +137,11 @@ def change_weight(residual: np.ndarray, seen: np.ndarray) -> np.ndarray:
     return np.maximum(weight, rank_filter(weight, _FEWEST - 1, size=3)).astype(np.float32)
 
 
-def compare(pair: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """H(Y) - R X and R X, both (c, h, w), NaN where unknown."""
+def compare(pair: xr.Dataset, missing: float = _WHOLE) -> tuple[np.ndarray, np.ndarray]:
+    """H(Y) - R X and R X, both (c, h, w), NaN where unknown.
+
+    H(Y) is known where less than ``missing`` of the PSF's weight falls on no data or beyond the border, and rests on the others.
+    """
     psf, ratio, response = Psf.from_tag(pair.attrs["psf"]), int(pair.attrs["ratio"]), pair["response"].values
     height, width = pair.sizes["y_hsi"], pair.sizes["x_hsi"]
     reach = -(-max(max(len(v), len(u)) for v, u in psf.separable_terms(ratio)) // ratio)
@@ -149,10 +155,14 @@ def compare(pair: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
         inner = slice(row - top, end - top)
         for b, band in enumerate(fine):
             found = _blur(np.where(valid, band, 0.0), psf, ratio)
-            blurred[b, row:end] = np.where(np.abs(share - 1) < _WHOLE, found, np.nan)[inner]
+            blurred[b, row:end] = np.where(np.abs(share - 1) < missing, found / np.maximum(share, 1 - missing), np.nan)[inner]
         spectra = np.asarray(pair["hsi"].data[:, row:end], np.float64)
         seen[:, row:end] = np.einsum("ck,khw->chw", response, spectra)
     return blurred - seen, seen
+
+
+def _compare_partly(pair: xr.Dataset) -> np.ndarray:
+    return compare(pair, _PARTLY)[0]
 
 
 def _gradient_power(band: np.ndarray) -> np.ndarray:

@@ -9,16 +9,15 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
-from scipy.special import chdtri
+from scipy.special import binom, chdtri
 
-_SECOND_DIFFERENCE = np.outer([1.0, -2.0, 1.0], [1.0, -2.0, 1.0]) / 6.0  # unit response to white noise (Immerkaer 1996, eq. 4)
-_BLOCK = 8
+_DIFFERENCES = ((2, 8), (8, 12), (16, 16))  # order of the differences along both axes, side of the blocks they are looked at in
+_LEAST_BLOCKS = 40  # for the higher orders: a low quantile of fewer is uncertain
 _QUANTILE = 0.1
 _LEAST_SHARE = 0.25  # of a residual: left to the MSI's noise where the HSI's is said to explain all of it
 _DOUBT = 0.8  # explained share from which that begins
 _EXPLAINED_ERROR = 0.1  # of what the HSI's noise is said to explain
 _TEXTURE_ERROR = 0.4  # of the variance found in the MSI's texture
-_CORRELATED_SHARE = 0.44  # filtered white noise is correlated: 64 values count as 28 independent ones
 _CALM_SHARE = 0.5
 _CALM_SPECTRA_PER_BAND = 4  # fewer do not tell noise from signal
 _MUCH_CALMER = 0.6  # of white noise, the calm half by chance shows 0.85 with few bands and more with many
@@ -150,8 +149,10 @@ def principal_components(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def msi_noise(images: Sequence[np.ndarray]) -> np.ndarray:
     """Estimate the noise standard deviation of each MSI band from its finest texture.
 
-    Second differences in 8 x 8 blocks, from which what the other bands explain is taken away; of the blocks' variances a low
-    quantile is kept, corrected for what that quantile is of pure noise. Texture that no other band shows counts as noise: the
+    Differences along both axes (Immerkaer 1996, eq. 4, has those of second order) in blocks, from which what the other bands
+    explain is taken away; of the blocks' variances a low quantile is kept, corrected for what that quantile is of pure noise.
+    Optics leave little of the scene at the finest frequencies, where differences of high order look, and white noise is as strong
+    there as elsewhere: the least of what several orders find is the answer. Texture that no other band shows counts as noise: the
     estimate can be too high, hardly too low.
 
     Parameters
@@ -163,15 +164,22 @@ def msi_noise(images: Sequence[np.ndarray]) -> np.ndarray:
     -------
     (c,) float64 in the units of the images; zero when no block of valid pixels is found.
     """
-    covariance = np.concatenate([_block_covariances(image) for image in images])  # (blocks, c, c)
+    found = []
+    for order, side in _DIFFERENCES:
+        covariance = np.concatenate([_block_covariances(image, order, side) for image in images])
+        if len(covariance) >= (_LEAST_BLOCKS if found else 1):
+            found.append(_noise_in_blocks(covariance, order, side))
+    return np.min(found, axis=0) if found else np.zeros(len(images[0]))
+
+
+def _noise_in_blocks(covariance: np.ndarray, order: int, side: int) -> np.ndarray:
+    """Noise (c,) by the covariances (blocks, c, c) of differences of one order in blocks of ``side`` x ``side`` pixels."""
     n_bands = covariance.shape[1]
-    if len(covariance) == 0:
-        return np.zeros(n_bands)
     power = np.einsum("nii->ni", covariance)
     typical = np.maximum(np.median(power, axis=0), 1e-30)
     calm = np.argsort((power / typical).mean(axis=1), kind="stable")[: max(n_bands + 1, len(power) // 5)]
     pooled = covariance[calm].mean(axis=0)
-    degrees = _CORRELATED_SHARE * _BLOCK * _BLOCK
+    degrees = _independent(order, side)
     correction = chdtri(degrees, 1.0 - _QUANTILE) / degrees
     sigma = np.empty(n_bands)
     for band in range(n_bands):
@@ -224,15 +232,29 @@ def _not_explained(variance: np.ndarray, explained: np.ndarray) -> np.ndarray:
     return variance * np.maximum(1.0 - share, _LEAST_SHARE * np.clip((share - _DOUBT) / (1.0 - _DOUBT), 0.0, 1.0))
 
 
-def _block_covariances(image: np.ndarray) -> np.ndarray:
-    """Covariance between bands of the second differences in each fully valid block: (blocks, c, c)."""
+def _block_covariances(image: np.ndarray, order: int, side: int) -> np.ndarray:
+    """Covariance between bands of the differences in each fully valid block of ``side`` pixels: (blocks, c, c)."""
     n_bands, height, width = image.shape
     valid = np.isfinite(image).all(axis=0)
-    filled = np.where(valid, image, 0.0).astype(np.float64)
-    fine = np.stack([ndimage.convolve(band, _SECOND_DIFFERENCE, mode="reflect") for band in filled])[:, 1:-1, 1:-1]
-    usable = ndimage.binary_erosion(valid, np.ones((3, 3)))[1:-1, 1:-1]
-    rows, cols = max(height - 2, 0) // _BLOCK, max(width - 2, 0) // _BLOCK
-    fine = fine[:, : rows * _BLOCK, : cols * _BLOCK].reshape(n_bands, rows, _BLOCK, cols, _BLOCK)
-    blocks = fine.transpose(1, 3, 0, 2, 4).reshape(rows * cols, n_bands, _BLOCK * _BLOCK)
-    whole = usable[: rows * _BLOCK, : cols * _BLOCK].reshape(rows, _BLOCK, cols, _BLOCK).all(axis=(1, 3)).ravel()
-    return np.einsum("ncp,nkp->nck", blocks[whole], blocks[whole]) / (_BLOCK * _BLOCK)
+    filled, taps, margin = np.where(valid, image, 0.0).astype(np.float64), _difference(order), order // 2
+    inner = (slice(margin, height - margin), slice(margin, width - margin))
+    fine = np.stack([ndimage.convolve1d(ndimage.convolve1d(band, taps, axis=0), taps, axis=1)[inner] for band in filled])
+    usable = ndimage.binary_erosion(valid, np.ones((order + 1, order + 1)))[inner]
+    rows, cols = (max(size - order, 0) // side for size in (height, width))
+    fine = fine[:, : rows * side, : cols * side].reshape(n_bands, rows, side, cols, side)
+    blocks = fine.transpose(1, 3, 0, 2, 4).reshape(rows * cols, n_bands, side * side)
+    whole = usable[: rows * side, : cols * side].reshape(rows, side, cols, side).all(axis=(1, 3)).ravel()
+    return np.einsum("ncp,nkp->nck", blocks[whole], blocks[whole]) / (side * side)
+
+
+def _difference(order: int) -> np.ndarray:
+    """Taps (order + 1,) of differences with unit response to white noise."""
+    taps = (-1.0) ** np.arange(order + 1) * binom(order, np.arange(order + 1))
+    return taps / np.sqrt((taps**2).sum())
+
+
+def _independent(order: int, side: int) -> float:
+    """Count the independent values that the differences of white noise in a block of ``side`` x ``side`` are worth."""
+    apart = np.abs(np.subtract.outer(np.arange(side), np.arange(side)))
+    correlation = np.where(apart <= order, binom(2 * order, order + apart), 0.0) / binom(2 * order, order)
+    return (side**2 / float((correlation**2).sum())) ** 2

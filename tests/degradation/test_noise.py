@@ -97,3 +97,18 @@ def test_an_overestimated_hsi_noise_does_not_make_the_msi_noise_vanish():
     texture = np.full(1, 3.0 * np.sqrt(0.25 / 0.05))
     for share in (0.75, 9.0):
         assert consistent_noise(texture, residual, 0.05, np.array([share])) == pytest.approx(np.sqrt(0.25 / 0.05), rel=0.1)
+
+
+def test_white_noise_is_found_without_bias():
+    rng = np.random.default_rng(8)
+    found = [msi_noise([rng.normal(size=(3, side, side)).astype(np.float32)]) for side in (96, 96, 256, 256)]
+    assert abs(np.mean(found) - 1) < 0.03
+
+
+def test_texture_that_optics_have_softened_is_not_taken_for_the_noise_of_a_single_band():
+    from scipy.ndimage import gaussian_filter
+
+    rng = np.random.default_rng(9)
+    texture = gaussian_filter(rng.normal(size=(216, 174)), 0.9)
+    image = 0.08 * texture / texture.std() + 0.001 * rng.normal(size=texture.shape)
+    assert 0.001 * 0.9 < msi_noise([image[None].astype(np.float32)])[0] < 0.001 * 2.5
