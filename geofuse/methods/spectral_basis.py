@@ -6,7 +6,9 @@ orthonormal, so that the coefficients of an observed coarse spectrum, a = U^T D^
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +16,7 @@ from geofuse.degradation.noise import hsi_noise_of, principal_components, signal
 from geofuse.errors import InputError
 
 MAX_RANK = 32
+_BANDS_AT_ONCE = 10  # of a tile of 544 x 544: 12 MB
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,60 @@ class SpectralBasis:
         out = (self.directions / self.noise[:, None]).T @ (flat - self.mean[:, None])
         return out.reshape(-1, *image.shape[1:])
 
-    def image(self, coefficients: np.ndarray) -> np.ndarray:
-        """Turn coefficients (d, ...) into spectra (C, ...) float32 in the units of the HSI."""
-        flat = self.vectors.astype(np.float32) @ coefficients.reshape(self.rank, -1).astype(np.float32, copy=False)
-        flat += self.mean.astype(np.float32)[:, None]
+    def image(self, coefficients: np.ndarray, bands: slice = slice(None)) -> np.ndarray:
+        """Turn coefficients (d, ...) into spectra (C, ...) float32 in the units of the HSI, or into some bands of them."""
+        flat = self.vectors[bands].astype(np.float32) @ coefficients.reshape(self.rank, -1).astype(np.float32, copy=False)
+        flat += self.mean[bands].astype(np.float32)[:, None]
         return flat.reshape(-1, *coefficients.shape[1:])
+
+
+@dataclass(frozen=True)
+class SubspaceImage:
+    """A fine image (C, H, W) float32 whose bands are computed when they are asked for: it is never in memory as a whole.
+
+    Looks like an array as far as a tile on its way to the disk needs it: a shape, windows of all bands, one band after the other.
+
+    Attributes
+    ----------
+    basis
+        The subspace.
+    coefficients
+        (d, H, W) float32.
+    missing
+        (H, W) bool: pixels that are to be NaN; None for none.
+    """
+
+    basis: SpectralBasis
+    coefficients: np.ndarray
+    missing: np.ndarray | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of bands, height, width."""
+        return len(self.basis.mean), *self.coefficients.shape[1:]
+
+    def __getitem__(self, window: tuple[slice, slice, slice]) -> SubspaceImage:
+        """Return a window, ``[:, rows, columns]``."""
+        bands, *place = window
+        if bands != slice(None):
+            raise IndexError(f"only windows of all bands can be taken, found bands {bands}")
+        missing = None if self.missing is None else self.missing[*place]
+        return SubspaceImage(self.basis, np.ascontiguousarray(self.coefficients[:, *place]), missing)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Iterate over the bands, (H, W) float32."""
+        for first in range(0, self.shape[0], _BANDS_AT_ONCE):
+            bands = self.basis.image(self.coefficients, slice(first, first + _BANDS_AT_ONCE))
+            if self.missing is not None:
+                bands[:, self.missing] = np.nan
+            yield from bands
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Compute all bands."""
+        image = self.basis.image(self.coefficients)
+        if self.missing is not None:
+            image[:, self.missing] = np.nan
+        return image if dtype is None else image.astype(dtype, copy=False)
 
 
 def learn_basis(spectra: np.ndarray, rank: int | None = None) -> SpectralBasis:
@@ -81,6 +133,7 @@ def learn_basis(spectra: np.ndarray, rank: int | None = None) -> SpectralBasis:
     mean = spectra.mean(axis=1, dtype=np.float64)
     centred = spectra - mean[:, None]
     covariance = centred @ centred.T / n_samples
+    del centred  # of float64, and what follows needs room
     noise = hsi_noise_of(spectra)
     variance, directions = principal_components(covariance / np.outer(noise, noise))
     if rank is None:
