@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
-from scipy.stats import chi2
+from scipy.special import gammaincinv
 
 _SECOND_DIFFERENCE = np.outer([1.0, -2.0, 1.0], [1.0, -2.0, 1.0]) / 6.0  # unit response to white noise (Immerkaer 1996, eq. 4)
 _BLOCK = 8
@@ -175,7 +175,7 @@ def msi_noise(images: Sequence[np.ndarray]) -> np.ndarray:
     calm = np.argsort((power / typical).mean(axis=1), kind="stable")[: max(n_bands + 1, len(power) // 5)]
     pooled = covariance[calm].mean(axis=0)
     degrees = _CORRELATED_SHARE * _BLOCK * _BLOCK
-    correction = chi2.ppf(_QUANTILE, degrees) / degrees
+    correction = 2.0 * gammaincinv(degrees / 2.0, _QUANTILE) / degrees  # quantile of the chi-squared distribution
     sigma = np.empty(n_bands)
     for band in range(n_bands):
         others = [i for i in range(n_bands) if i != band]

@@ -16,6 +16,7 @@ import numpy as np
 
 from geofuse.flow.device_memory import Fallback
 from geofuse.flow.spool import TileSpool
+from geofuse.memory import give_back
 from geofuse.methods.base import Report, TileData
 from geofuse.tiling import Blending, TileGrid
 
@@ -78,7 +79,9 @@ def _values(fallback: Fallback, index: int, data: TileData | Exception, report: 
     if isinstance(data, Exception):
         return data
     try:
-        return fallback.fuse(data, report)[:, *contributed(fallback.fusion.grid, index)]
+        fused = fallback.fuse(data, report)[:, *contributed(fallback.fusion.grid, index)]
+        give_back()
+        return fused
     except Exception as error:
         return error
 

@@ -7,7 +7,7 @@ orthonormal, so that the coefficients of an observed coarse spectrum, a = U^T D^
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from geofuse.degradation.noise import hsi_noise_of, principal_components, signal
 from geofuse.errors import InputError
 
 MAX_RANK = 32
-_BANDS_AT_ONCE = 10  # of a tile of 544 x 544: 12 MB
+_BANDS_AT_ONCE = 12  # of a tile of 576 x 576: 16 MB; a multiple of what kernels for matrices take at a time
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class SpectralBasis:
 class SubspaceImage:
     """A fine image (C, H, W) float32 whose bands are computed when they are asked for: it is never in memory as a whole.
 
-    Looks like an array as far as a tile on its way to the disk needs it: a shape, windows of all bands, one band after the other.
+    Looks like an array as far as a tile on its way to the disk needs it: a shape, a window of all bands, one band after the other.
 
     Attributes
     ----------
@@ -74,38 +74,40 @@ class SubspaceImage:
         (d, H, W) float32.
     missing
         (H, W) bool: pixels that are to be NaN; None for none.
+    window
+        Rows and columns that are given; bands are computed whole, as the last bits of a product depend on where it begins.
     """
 
     basis: SpectralBasis
     coefficients: np.ndarray
     missing: np.ndarray | None = None
+    window: tuple[slice, slice] = (slice(None), slice(None))
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Number of bands, height, width."""
-        return len(self.basis.mean), *self.coefficients.shape[1:]
+        return len(self.basis.mean), *self.coefficients[0][self.window].shape
 
-    def __getitem__(self, window: tuple[slice, slice, slice]) -> SubspaceImage:
-        """Return a window, ``[:, rows, columns]``."""
-        bands, *place = window
-        if bands != slice(None):
-            raise IndexError(f"only windows of all bands can be taken, found bands {bands}")
-        missing = None if self.missing is None else self.missing[*place]
-        return SubspaceImage(self.basis, np.ascontiguousarray(self.coefficients[:, *place]), missing)
+    def __getitem__(self, part: tuple[slice, slice, slice]) -> SubspaceImage:
+        """Return a window of a whole image, ``[:, rows, columns]``."""
+        bands, rows, cols = part
+        if bands != slice(None) or self.window != (slice(None), slice(None)):
+            raise IndexError("only a window of all bands can be taken, and of a whole image")
+        return replace(self, window=(rows, cols))
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Iterate over the bands, (H, W) float32."""
-        for first in range(0, self.shape[0], _BANDS_AT_ONCE):
+        """Iterate over the bands, (height, width) float32."""
+        for first in range(0, len(self.basis.mean), _BANDS_AT_ONCE):
             bands = self.basis.image(self.coefficients, slice(first, first + _BANDS_AT_ONCE))
             if self.missing is not None:
                 bands[:, self.missing] = np.nan
-            yield from bands
+            yield from bands[:, *self.window]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Compute all bands."""
-        image = self.basis.image(self.coefficients)
-        if self.missing is not None:
-            image[:, self.missing] = np.nan
+        image = np.empty(self.shape, np.float32)
+        for target, band in zip(image, self, strict=True):
+            target[:] = band
         return image if dtype is None else image.astype(dtype, copy=False)
 
 

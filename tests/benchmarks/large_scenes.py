@@ -8,7 +8,8 @@
 ``make`` mixes eight made-up spectra (rank 7) by smooth fields with texture down to the pixel, strip by strip, and adds noise.
 ``run`` is ``geofuse run`` with the options that follow; it prints one line of JSON: the peak resident set and when it was, the
 processor time of the process and its children, the seconds of each stage. ``--trace`` also prints the resident set over time;
-``--threads N`` computes with N threads on fewer cores, to measure memory.
+``--threads N`` computes with N threads on fewer cores, to measure memory; ``--steps N`` lets argsdiff fast
+learn in N steps in place of 300.
 """
 
 from __future__ import annotations
@@ -174,6 +175,7 @@ def main() -> None:
     running = commands.add_parser("run")
     running.add_argument("--trace", action="store_true")
     running.add_argument("--threads", type=int)
+    running.add_argument("--steps", type=int)
     running.add_argument("folder", type=Path)
     running.add_argument("output", type=Path)
     copying = commands.add_parser("copy")
@@ -190,6 +192,9 @@ def main() -> None:
     threads = f"from geofuse.threads import fix_threads; fix_threads({told.threads}); "
     here = f"import sys; sys.path.append({os.path.dirname(os.path.abspath(__file__))!r}); "
     known = "from geofuse.methods import METHODS; METHODS._entries['copy'] = 'large_scenes:Copy'; "
+    if told.steps:
+        fast = f"FastOptions(spatial_steps={told.steps}, spectral_steps={told.steps})"
+        known += f"from geofuse.methods.argsdiff import ArgsDiff, FastOptions; ArgsDiff.presets['fast'] = {fast}; "
     program = here + known + (threads if told.threads else "") + "from geofuse_cli.main import main; main()"
     fixed = ["--srf", "sentinel2a", "--coregister", "off", "--radiometry", "off", "--change", "off", "--json"]
     print(json.dumps(measure([sys.executable, "-c", program, "run", *pair, *fixed, *more], told.trace)))
