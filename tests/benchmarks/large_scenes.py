@@ -9,7 +9,7 @@
 ``run`` is ``geofuse run`` with the options that follow; it prints one line of JSON: the peak resident set and when it was, the
 processor time of the process and its children, the seconds of each stage. ``--trace`` also prints the resident set over time;
 ``--threads N`` computes with N threads on fewer cores, to measure memory; ``--steps N`` lets argsdiff fast
-learn in N steps in place of 300.
+learn in N steps in place of 300; ``--limit S`` ends the run after S seconds and prints the peak so far.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _fractions(size: int, rng: np.random.Generator) -> np.ndarray:
     return out
 
 
-def measure(command: list[str], trace: bool) -> dict[str, object]:
+def measure(command: list[str], trace: bool, limit_s: float) -> dict[str, object]:
     """Run a command, watch its resident set, and return what it took; its last line of output is the summary of ``geofuse run``."""
     start, peak, seen = time.perf_counter(), (0.0, 0.0), []
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -99,6 +99,10 @@ def measure(command: list[str], trace: bool) -> dict[str, object]:
         peak = max(peak, (held, now))
         seen.append((round(now, 1), round(held)))
         time.sleep(0.05)
+        if now > limit_s:
+            process.kill()
+            process.wait()
+            return {"ended_after_s": limit_s, "sampled_peak_MB_at_s": (round(peak[0]), round(peak[1], 1))}
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     summary = json.loads(process.stdout.read())
     if trace:
@@ -176,6 +180,7 @@ def main() -> None:
     running.add_argument("--trace", action="store_true")
     running.add_argument("--threads", type=int)
     running.add_argument("--steps", type=int)
+    running.add_argument("--limit", type=float, default=float("inf"))
     running.add_argument("folder", type=Path)
     running.add_argument("output", type=Path)
     copying = commands.add_parser("copy")
@@ -197,7 +202,7 @@ def main() -> None:
         known += f"from geofuse.methods.argsdiff import ArgsDiff, FastOptions; ArgsDiff.presets['fast'] = {fast}; "
     program = here + known + (threads if told.threads else "") + "from geofuse_cli.main import main; main()"
     fixed = ["--srf", "sentinel2a", "--coregister", "off", "--radiometry", "off", "--change", "off", "--json"]
-    print(json.dumps(measure([sys.executable, "-c", program, "run", *pair, *fixed, *more], told.trace)))
+    print(json.dumps(measure([sys.executable, "-c", program, "run", *pair, *fixed, *more], told.trace, told.limit)))
 
 
 if __name__ == "__main__":
