@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import re
 import socket
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -60,7 +60,7 @@ def _start_method(device: str) -> str:
 
     Processes with a GPU start anew: the one that is theirs is named in their environment before CUDA is loaded.
     """
-    if device != "cpu" or "forkserver" not in multiprocessing.get_all_start_methods():
+    if device != "cpu" or not sys.platform.startswith("linux"):
         return "spawn"
     import dask
     from distributed.utils import get_mp_context
