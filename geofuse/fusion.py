@@ -12,7 +12,7 @@ import numpy as np
 
 from geofuse.errors import UsageError
 from geofuse.methods import METHODS
-from geofuse.methods.base import Report, SceneModel, TileData, silent
+from geofuse.methods.base import FusesByBand, Report, SceneModel, TileData, silent
 from geofuse.sensors.psf import Psf
 from geofuse.tiling import Edges, Mosaic, Tile, TileGrid, Window
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from geofuse.methods.posterior import PosteriorSampler
     from geofuse.methods.prior import Sensors
+    from geofuse.methods.spectral_basis import SubspaceImage
 
 DEFAULT_TILE = 512  # fine pixels
 _SAMPLE_SIDE = 512  # fine pixels of a window to learn from; fixed, so that the tile size cannot change what is learnt
@@ -192,17 +193,24 @@ class Fusion:
 
     def fuse(self, tile: Tile, report: Report = silent) -> np.ndarray:
         """Fuse one tile: (bands, H, W) float32 of ``tile.outer``, :attr:`n_bands` bands, NaN where MSI or HSI have no data."""
-        return self.fuse_data(self.read(tile.outer, tile.edges), report)
+        return np.asarray(self.fuse_data(self.read(tile.outer, tile.edges), report))
 
-    def fuse_data(self, data: TileData, report: Report = silent) -> np.ndarray:
-        """Fuse a tile that :meth:`read` has read; what comes out depends on its pixels, its place and what was learnt alone."""
+    def fuse_data(self, data: TileData, report: Report = silent) -> np.ndarray | SubspaceImage:
+        """Fuse a tile that :meth:`read` has read; what comes out depends on its pixels, its place and what was learnt alone.
+
+        An array as of :meth:`fuse`, or what gives the same bands one after the other, so that they are not in memory together.
+        """
         valid = data.msi_covers & np.isfinite(data.hsi).any(axis=0).repeat(self.grid.ratio, 0).repeat(self.grid.ratio, 1)
         if not valid.any():
             return np.full((self.n_bands, *valid.shape), np.nan, np.float32)
+        missing = None if valid.all() else ~valid
+        if self.posterior is None and isinstance(self.method, FusesByBand):
+            return dataclasses.replace(self.method.fuse_by_band(data, report), missing=missing)
         fused = self.method.fuse(data, report)
         if self.posterior is not None:
             fused = np.concatenate([fused, self.posterior.spread(data, report)])
-        fused[:, ~valid] = np.nan
+        if missing is not None:
+            fused[:, missing] = np.nan
         return fused
 
     def read(self, window: Window, edges: Edges) -> TileData:

@@ -20,6 +20,7 @@ _EXPLAINED_ERROR = 0.1  # of what the HSI's noise is said to explain
 _TEXTURE_ERROR = 0.4  # of the variance found in the MSI's texture
 _CALM_SHARE = 0.5
 _CALM_SPECTRA_PER_BAND = 4  # fewer do not tell noise from signal
+_SPECTRA_AT_ONCE = 4096  # to bound memory
 _MUCH_CALMER = 0.6  # of white noise, the calm half by chance shows 0.85 with few bands and more with many
 
 
@@ -110,10 +111,14 @@ def hsi_noise_of(spectra: np.ndarray) -> np.ndarray:
         return sigma
     variance, directions = principal_components(covariance / np.outer(sigma, sigma))
     rank = min(signal_rank(variance, n_samples, n_bands)[0], n_bands // 2)
-    scaled = centred / sigma[:, None]
-    left = (scaled**2).sum(axis=0) - ((directions[:, :rank].T @ scaled) ** 2).sum(axis=0)
+    left = np.empty(n_samples)
+    for first in range(0, n_samples, _SPECTRA_AT_ONCE):
+        scaled = centred[:, first : first + _SPECTRA_AT_ONCE] / sigma[:, None]
+        unexplained = (scaled**2).sum(axis=0) - ((directions[:, :rank].T @ scaled) ** 2).sum(axis=0)
+        left[first : first + _SPECTRA_AT_ONCE] = unexplained
     calm = centred[:, np.argsort(left, kind="stable")[:n_calm]]
-    calm = calm - calm.mean(axis=1, keepdims=True)
+    del centred
+    calm -= calm.mean(axis=1, keepdims=True)
     calm_sigma = hsi_noise(calm @ calm.T / n_calm, n_calm)
     return calm_sigma if np.median(calm_sigma / sigma) < _MUCH_CALMER else sigma
 

@@ -40,13 +40,13 @@ class FusionProblem:
         """Half the negative gradient of the two data terms at ``coefficients`` (d, H, W)."""
         coarse = self.coarse_weight * (self.coarse - self.spatial.forward(coefficients))
         fine = self.fine_weight * (self.fine - _mix(self.mixing, coefficients))
-        return self.spatial.adjoint(coarse) + _mix((self.mixing / self.fine_noise[:, None] ** 2).T, fine)
+        return self.spatial.adjoint(coarse).add_(_mix((self.mixing / self.fine_noise[:, None] ** 2).T, fine))
 
     def data_hessian(self, direction: torch.Tensor) -> torch.Tensor:
         """Apply the Hessian of the two data terms (halved) to ``direction`` (d, H, W)."""
         seen = self.mixing / self.fine_noise[:, None]
-        fine = self.fine_weight * _mix(seen.T @ seen, direction)
-        return fine + self.spatial.adjoint(self.coarse_weight * self.spatial.forward(direction))
+        fine = _mix(seen.T @ seen, direction).mul_(self.fine_weight)
+        return fine.add_(self.spatial.adjoint(self.coarse_weight * self.spatial.forward(direction)))
 
 
 def solve_with_prior(
@@ -70,6 +70,8 @@ def solve_with_prior(
     Returns
     -------
     (d, H, W) coefficients.
+
+    Arrays of that size are changed in place: beside ``start`` at most six are held at a time.
     """
     precondition = _preconditioner(problem, precision)
     change = torch.zeros_like(start)
@@ -79,14 +81,15 @@ def solve_with_prior(
     for _ in range(max_iterations):
         if energy <= tolerance**2 * first_energy:
             break
-        curved = problem.data_hessian(direction) + _mix(precision, direction)
+        curved = problem.data_hessian(direction).add_(_mix(precision, direction))
         step = energy / (direction * curved).sum()
-        change = change + step * direction
-        residual = residual - step * curved
+        change += step * direction
+        residual -= curved.mul_(step)
+        del curved
         conditioned = precondition(residual)
         energy, previous = (residual * conditioned).sum(), energy
-        direction = conditioned + (energy / previous) * direction
-    return start + change
+        direction = direction.mul_(energy / previous).add_(conditioned)
+    return change.add_(start)
 
 
 def _preconditioner(problem: FusionProblem, precision: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -103,7 +106,7 @@ def _preconditioner(problem: FusionProblem, precision: torch.Tensor) -> Callable
 
     def solve(residual: torch.Tensor) -> torch.Tensor:
         turned = _mix(vectors.T, residual)
-        turned = turned - problem.spatial.adjoint(inverse.solve(problem.spatial.forward(turned), values))
+        turned -= problem.spatial.adjoint(inverse.solve(problem.spatial.forward(turned), values))
         return _mix(vectors / values, turned)
 
     return solve

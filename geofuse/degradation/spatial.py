@@ -15,6 +15,8 @@ Centre: coarse pixel i covers fine pixels i*ratio to (i+1)*ratio - 1 and the PSF
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -65,14 +67,14 @@ class SpatialOperator:
         _check_shape(fine, self.fine_shape)
         if isinstance(fine, np.ndarray):
             return sum(_along_y(v, _along_x(u, fine)) for v, u in self._terms)
-        return sum(v.along_y(u.along_x(fine)) for v, u in self._pieces_like(fine, False))
+        return reduce(add, (v.along_y(u.along_x(fine)) for v, u in self._pieces_like(fine, False)))
 
     def adjoint(self, coarse: Any) -> Any:
         """Apply the adjoint of H to ``coarse`` (..., h, w); returns (..., H, W) of the same library and dtype."""
         _check_shape(coarse, self.coarse_shape)
         if isinstance(coarse, np.ndarray):
             return sum(_along_y(v.T, _along_x(u.T, coarse)) for v, u in self._terms)
-        return sum(u.along_x(v.along_y(coarse)) for v, u in self._pieces_like(coarse, True))
+        return reduce(add, (u.along_x(v.along_y(coarse)) for v, u in self._pieces_like(coarse, True)))
 
     @property
     def reach(self) -> int:

@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geofuse.errors import UsageError
+from geofuse.flow.stitching import AT_ONCE
 from geofuse.fusion import DEFAULT_TILE, sample_windows
 from geofuse.io.gdal_log import CACHE_BYTES
 from geofuse.io.recent import RECENT_BYTES
 from geofuse.threads import choose_threads
-from geofuse.tiling import PARTS, RegionGrid, TileGrid, Window
+from geofuse.tiling import RegionGrid, TileGrid, Window
 
 if TYPE_CHECKING:
     from geofuse.fusion import Fusion
@@ -85,7 +86,7 @@ def expected_bytes(fusion: Fusion, tile: int, block: tuple[int, int], itemsize: 
     both = 4 * (msi + hsi / whole.ratio**2)
     fusing = max(_FUSING.get(name, _FUSING_OTHERS) * 4 * hsi, _SOLVING.get(name, 0))
     tiles = pixels * (fusing + 4 * (bands - hsi) + 3 * both)
-    writing = min(choose_threads().count, PARTS) * 4 * itemsize * bands * regions.rows * regions.cols
+    writing = min(choose_threads().count, AT_ONCE) * 4 * itemsize * bands * regions.rows * regions.cols
     samples = sum(window.height * window.width for window, _ in sample_windows(whole.height, whole.width, whole.ratio))
     learning = samples * (both + _LEARNING.get(name, _LEARNING_OTHERS))
     return int(_BASE + _BUFFERS + CACHE_BYTES + RECENT_BYTES + max(tiles + writing, learning))

@@ -29,6 +29,7 @@ from geofuse.errors import GeofuseError, OutputError, UsageError
 from geofuse.flow.device_memory import Fallback
 from geofuse.flow.engines import Fused, Lap, as_fused, contributed, fuse_here
 from geofuse.flow.spool import TileSpool
+from geofuse.memory import give_back, share_arenas
 from geofuse.methods.base import Report, silent
 from geofuse.threads import choose_threads, fix_threads
 
@@ -207,6 +208,7 @@ def _fuse_tile(job: Job, index: int) -> int | np.ndarray:
 
     fusion, cores = job.fallback.fusion, job.cores.get(get_worker().name)
     fix_threads(job.threads)
+    share_arenas()
     if cores:
         with suppress(OSError):
             os.sched_setaffinity(0, cores)  # of this thread, and of those it starts
@@ -215,6 +217,7 @@ def _fuse_tile(job: Job, index: int) -> int | np.ndarray:
     with _ONE_AT_A_TIME:
         use_threads()
         values = job.fallback.fuse(data, silent)[:, *contributed(fusion.grid, index)]
+    give_back()
     if job.spool is not None:
         return TileSpool(job.spool).put(index, values)
     return np.ascontiguousarray(values)

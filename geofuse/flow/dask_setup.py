@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import socket
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _LOGGERS = ("distributed", "distributed.client", "bokeh", "tornado", "tornado.application")
 _DEATHS = 1  # of workers here that a tile may be in before it is set aside
+_PRELOADED = ("distributed", "rasterio", "geofuse.fusion", "geofuse.methods.device", "geofuse.methods.argsdiff")
 _ORPHAN_S = "30 s"  # a worker that has lost its scheduler for so long ends
 
 
@@ -36,7 +38,7 @@ def started_here(workers: int, device: str) -> Iterator[tuple[Client, Mapping[An
     # Dask would write what stands here into the environment of this process, too, which is to learn with all its threads.
     quiet = {"DASK_LOGGING__DISTRIBUTED": _level_name()}
     settings = {"distributed.nanny.pre-spawn-environ": quiet, "distributed.scheduler.allowed-failures": _DEATHS, **_logging()}
-    with dask.config.set(settings):
+    with dask.config.set({**settings, "distributed.worker.multiprocessing-method": _start_method(device)}):
         options = {"nthreads": 2, "memory_limit": 0, "host": "127.0.0.1", "dashboard": False, "death_timeout": _ORPHAN_S}
         options["silence_logs"] = _level()
         gpus = _gpus() if device == "cuda:0" else []
@@ -51,6 +53,21 @@ def started_here(workers: int, device: str) -> Iterator[tuple[Client, Mapping[An
             warming = [client.submit(_warm_up, workers=[i], key=f"geofuse-warm-up-{i}") for i in range(workers)]
             yield client, core_groups(workers)
             del warming
+
+
+def _start_method(device: str) -> str:
+    """Choose how worker processes come to be: on the CPU as forks of one that has imported all they need, once for all of them.
+
+    Processes with a GPU start anew: the one that is theirs is named in their environment before CUDA is loaded.
+    """
+    if device != "cpu" or not sys.platform.startswith("linux"):
+        return "spawn"
+    import dask
+    from distributed.utils import get_mp_context
+
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        get_mp_context().set_forkserver_preload(list(_PRELOADED))  # distributed names its own when it is asked first
+    return "forkserver"
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from geofuse.tiling import Edges, Mosaic, Tile, TileGrid
 
 if TYPE_CHECKING:
     from geofuse.fusion import Fusion
+    from geofuse.methods.spectral_basis import SubspaceImage
 
 _LOG = logging.getLogger(__name__)
 _LEAST_PARTS = 8  # a tile is cut into as many parts a side at the most
@@ -41,8 +42,8 @@ class Fallback:
                 if not (is_out_of_memory(error) and self._step_down_learning()):
                     raise
 
-    def fuse(self, data: TileData, report: Report) -> np.ndarray:
-        """Fuse a tile; out of memory, in 4, 16, 64 parts with halos, then on the CPU."""
+    def fuse(self, data: TileData, report: Report) -> np.ndarray | SubspaceImage:
+        """Fuse a tile as ``fuse_data`` of the fusion does; out of memory, in 4, 16, 64 parts with halos, then on the CPU."""
         from geofuse.methods.device import is_out_of_memory
 
         while True:
@@ -87,7 +88,7 @@ class Fallback:
         grid = TileGrid(height, width, ratio, -(-max(height, width) // self._parts), overlap)
         mosaic = Mosaic(grid, self.fusion.n_bands)
         for tile in grid:
-            mosaic.add(tile, self.fusion.fuse_data(_part(data, tile, ratio), report))
+            mosaic.add(tile, np.asarray(self.fusion.fuse_data(_part(data, tile, ratio), report)))
         return np.concatenate([rows for _, rows in mosaic.finished()], axis=1)
 
     def _say(self, text: str) -> None:

@@ -16,11 +16,13 @@ import numpy as np
 
 from geofuse.flow.device_memory import Fallback
 from geofuse.flow.spool import TileSpool
+from geofuse.memory import give_back
 from geofuse.methods.base import Report, TileData
 from geofuse.tiling import Blending, TileGrid
 
 if TYPE_CHECKING:
     from geofuse.fusion import Fusion
+    from geofuse.methods.spectral_basis import SubspaceImage
 
 Lap = Callable[[str], None]
 """Counts the time since the last call as the stage it is given."""
@@ -72,17 +74,19 @@ def fuse_here(fusion: Fusion, indices: Sequence[int], report: Report, lap: Lap, 
             yield fused
 
 
-def _values(fallback: Fallback, index: int, data: TileData | Exception, report: Report) -> np.ndarray | Exception:
+def _values(fallback: Fallback, index: int, data: TileData | Exception, report: Report) -> np.ndarray | SubspaceImage | Exception:
     """Return what a tile contributes, or why there is nothing."""
     if isinstance(data, Exception):
         return data
     try:
-        return fallback.fuse(data, report)[:, *contributed(fallback.fusion.grid, index)]
+        fused = fallback.fuse(data, report)[:, *contributed(fallback.fusion.grid, index)]
+        give_back()
+        return fused
     except Exception as error:
         return error
 
 
-def as_fused(index: int, outcome: np.ndarray | BaseException, spool: TileSpool) -> Fused:
+def as_fused(index: int, outcome: np.ndarray | SubspaceImage | BaseException, spool: TileSpool) -> Fused:
     """Put a tile's values into the spool, if it has any."""
     return Fused(index, None, outcome) if isinstance(outcome, BaseException) else Fused(index, spool.put(index, outcome))
 

@@ -13,6 +13,7 @@ from geofuse.flow.engines import Fused, Lap, fuse_here
 from geofuse.flow.spool import TileSpool
 from geofuse.flow.stitching import Stitcher
 from geofuse.flow.workspace import Workspace
+from geofuse.io.recent import RECENT
 from geofuse.journal import Journal
 from geofuse.memory import give_back
 from geofuse.methods.base import Report, silent
@@ -95,6 +96,8 @@ def fuse_tiles(fusion: Fusion, stitcher: Stitcher, space: Workspace, execution: 
             give_back()
             done += 1
             report("fusing tiles", done, total)
+    RECENT.clear()  # finishing the file reads no input
+    give_back()
     lap("writing")
     if to_do and len(stitcher.failed) == total:
         raise GeofuseError(f"all {total} tiles failed, the first because: {next(iter(stitcher.failed.values()))}")

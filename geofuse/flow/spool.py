@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,8 +29,8 @@ class TileSpool:
         self._spare: list[Path] = []  # files of tiles that were dropped: writing into them again costs half of making new ones
         folder.mkdir(exist_ok=True)
 
-    def put(self, index: int, values: np.ndarray) -> int:
-        """Write a tile (band, h, w), float32; return its checksum. Several processes may put tiles into one folder.
+    def put(self, index: int, values: Iterable[np.ndarray]) -> int:
+        """Write a tile, band (h, w) after band, as float32; return its checksum. Several processes may put tiles into one folder.
 
         Raises
         ------

@@ -21,9 +21,12 @@ from geofuse.errors import OutputError
 from geofuse.flow.engines import Fused
 from geofuse.flow.spool import TileSpool
 from geofuse.journal import Journal
+from geofuse.memory import give_back
 from geofuse.threads import each
-from geofuse.tiling import PARTS, Blending, RegionGrid, TileGrid, Window
+from geofuse.tiling import Blending, RegionGrid, TileGrid, Window
 
+AT_ONCE = 4
+"""Regions that are written at the same time, each in a thread of its own; fewer with fewer cores."""
 _BEHIND = 1  # tiles, besides the one in work; more would only fill the disk
 
 
@@ -192,7 +195,7 @@ class Stitcher:
     def _write_complete(self, regions: Sequence[int]) -> None:
         """Write those regions whose tiles are all there, and drop the tiles that are not needed any more."""
         complete = [r for r in regions if r in self._open and self._there.issuperset(self._tiles_of[r])]
-        each(lambda i: self._write(complete[i]), len(complete), PARTS)
+        each(lambda i: self._write(complete[i]), len(complete), AT_ONCE)
         for region in complete:
             self._open.discard(region)
             for tile in self._tiles_of[region]:
@@ -216,6 +219,7 @@ class Stitcher:
         if not any(tile in self.failed for tile in self._tiles_of[region]):  # else it is to be tried again
             with self._lock:
                 self.journal.add({"key": f"region {region}", "status": "done", "receipts": receipts})
+        give_back()
 
     def _piece(self, files: Mapping[int, BinaryIO], band: int, index: int, window: Window) -> np.ndarray:
         if index not in files:

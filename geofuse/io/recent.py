@@ -47,6 +47,12 @@ class Recent:
             while self._held > self._limit:
                 self._held -= _size(self._pieces.popitem(last=False)[1])
 
+    def clear(self) -> None:
+        """Keep nothing."""
+        with self._lock:
+            self._pieces.clear()
+            self._held = 0
+
 
 def _size(piece: Piece) -> int:
     return sum(array.nbytes for array in piece if array is not None)

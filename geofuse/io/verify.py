@@ -20,7 +20,7 @@ from geofuse.threads import choose_threads
 if TYPE_CHECKING:
     from rasterio import DatasetReader
 
-WINDOW_BYTES = 64 * 2**20
+WINDOW_BYTES = 32 * 2**20
 
 
 def row_sums(stored: np.ndarray) -> np.ndarray:
@@ -108,7 +108,7 @@ def _check_form(dataset: DatasetReader, spec: OutputSpec) -> None:
 
 
 def _windows(dataset: DatasetReader) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Yield windows ((row0, row1), (column0, column1)) along the blocks of an image, of about 64 MiB."""
+    """Yield windows ((row0, row1), (column0, column1)) along the blocks of an image, of about 32 MiB."""
     rows, columns = dataset.block_shapes[0]
     itemsize = np.dtype(dataset.dtypes[0]).itemsize
     blocks = max(1, WINDOW_BYTES // (rows * columns * dataset.count * itemsize))

@@ -41,7 +41,7 @@ from geofuse.methods.base import Report, SceneModel, TileData
 from geofuse.methods.device import use_threads
 from geofuse.methods.local_regression import texture_gain
 from geofuse.methods.prior import Prior, TurnedNetwork
-from geofuse.methods.spectral_basis import SpectralBasis
+from geofuse.methods.spectral_basis import SpectralBasis, SubspaceImage
 from geofuse.methods.subspace import Subspace, SubspaceOptions, TileProblem
 
 _TEXTURE, _SPECTRUM, _PROBE = range(10, 13)  # purposes of random streams; the paper preset has 0 to 4
@@ -143,6 +143,10 @@ class ArgsDiff:
 
     def fuse(self, tile: TileData, report: Report) -> np.ndarray:
         """Return the fused tile (C, H, W) float32 in the HSI's units."""
+        return np.asarray(self.fuse_by_band(tile, report))
+
+    def fuse_by_band(self, tile: TileData, report: Report) -> SubspaceImage:
+        """Return the fused tile (C, H, W) in the HSI's units, its bands still to be computed."""
         use_threads()
         with torch.no_grad():
             return self.pilot.to_image(self._reverse(self.pilot.prepare(tile), report))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from geofuse.sensors.psf import Psf
 from geofuse.tiling import Edges
+
+if TYPE_CHECKING:
+    from geofuse.methods.spectral_basis import SubspaceImage
 
 Report = Callable[[str, int, int], None]
 
@@ -106,3 +109,11 @@ class FusionMethod(Protocol):
 
         Values are finite wherever MSI and HSI have data; where they have none the caller writes no data, whatever stands here.
         """
+
+
+@runtime_checkable
+class FusesByBand(Protocol):
+    """A fusion method whose result is a few components times a basis, so that it can be given band by band."""
+
+    def fuse_by_band(self, tile: TileData, report: Report) -> SubspaceImage:
+        """Return what :meth:`FusionMethod.fuse` returns, its bands still to be computed."""

@@ -148,8 +148,11 @@ def predict_coarse(predictor: torch.Tensor, msi: torch.Tensor) -> torch.Tensor:
 def predict_fine(predictor: torch.Tensor, msi: torch.Tensor) -> torch.Tensor:
     """Interpolate a predictor (d, c+1, h, w) to the grid of a fine MSI (c, H, W) and apply it: (d, H, W)."""
     f = features(msi)
-    fine = [interpolate(p[None], size=f.shape[1:], mode="bilinear", align_corners=False)[0] for p in predictor]
-    return torch.stack([(p * f).sum(dim=0) for p in fine])
+    predicted = torch.empty(len(predictor), *f.shape[1:], dtype=f.dtype, device=f.device)
+    for own, p in zip(predicted, predictor, strict=True):  # one component after the other: a fine predictor is c + 1 images
+        fine = interpolate(p[None], size=f.shape[1:], mode="bilinear", align_corners=False)[0]
+        own[:] = fine.mul_(f).sum(dim=0)
+    return predicted
 
 
 def _window_matrix(size: int, like: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,9 @@ orthonormal, so that the coefficients of an observed coarse spectrum, a = U^T D^
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +16,7 @@ from geofuse.degradation.noise import hsi_noise_of, principal_components, signal
 from geofuse.errors import InputError
 
 MAX_RANK = 32
+_BANDS_AT_ONCE = 12  # of a tile of 576 x 576: 16 MB; a multiple of what kernels for matrices take at a time
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,62 @@ class SpectralBasis:
         out = (self.directions / self.noise[:, None]).T @ (flat - self.mean[:, None])
         return out.reshape(-1, *image.shape[1:])
 
-    def image(self, coefficients: np.ndarray) -> np.ndarray:
-        """Turn coefficients (d, ...) into spectra (C, ...) float32 in the units of the HSI."""
-        flat = self.vectors.astype(np.float32) @ coefficients.reshape(self.rank, -1).astype(np.float32, copy=False)
-        flat += self.mean.astype(np.float32)[:, None]
+    def image(self, coefficients: np.ndarray, bands: slice = slice(None)) -> np.ndarray:
+        """Turn coefficients (d, ...) into spectra (C, ...) float32 in the units of the HSI, or into some bands of them."""
+        flat = self.vectors[bands].astype(np.float32) @ coefficients.reshape(self.rank, -1).astype(np.float32, copy=False)
+        flat += self.mean[bands].astype(np.float32)[:, None]
         return flat.reshape(-1, *coefficients.shape[1:])
+
+
+@dataclass(frozen=True)
+class SubspaceImage:
+    """A fine image (C, H, W) float32 whose bands are computed when they are asked for: it is never in memory as a whole.
+
+    Looks like an array as far as a tile on its way to the disk needs it: a shape, a window of all bands, one band after the other.
+
+    Attributes
+    ----------
+    basis
+        The subspace.
+    coefficients
+        (d, H, W) float32.
+    missing
+        (H, W) bool: pixels that are to be NaN; None for none.
+    window
+        Rows and columns that are given; bands are computed whole, as the last bits of a product depend on where it begins.
+    """
+
+    basis: SpectralBasis
+    coefficients: np.ndarray
+    missing: np.ndarray | None = None
+    window: tuple[slice, slice] = (slice(None), slice(None))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of bands, height, width."""
+        return len(self.basis.mean), *self.coefficients[0][self.window].shape
+
+    def __getitem__(self, part: tuple[slice, slice, slice]) -> SubspaceImage:
+        """Return a window of a whole image, ``[:, rows, columns]``."""
+        bands, rows, cols = part
+        if bands != slice(None) or self.window != (slice(None), slice(None)):
+            raise IndexError("only a window of all bands can be taken, and of a whole image")
+        return replace(self, window=(rows, cols))
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Iterate over the bands, (height, width) float32."""
+        for first in range(0, len(self.basis.mean), _BANDS_AT_ONCE):
+            bands = self.basis.image(self.coefficients, slice(first, first + _BANDS_AT_ONCE))
+            if self.missing is not None:
+                bands[:, self.missing] = np.nan
+            yield from bands[:, *self.window]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Compute all bands."""
+        image = np.empty(self.shape, np.float32)
+        for target, band in zip(image, self, strict=True):
+            target[:] = band
+        return image if dtype is None else image.astype(dtype, copy=False)
 
 
 def learn_basis(spectra: np.ndarray, rank: int | None = None) -> SpectralBasis:
@@ -81,6 +135,7 @@ def learn_basis(spectra: np.ndarray, rank: int | None = None) -> SpectralBasis:
     mean = spectra.mean(axis=1, dtype=np.float64)
     centred = spectra - mean[:, None]
     covariance = centred @ centred.T / n_samples
+    del centred  # of float64, and what follows needs room
     noise = hsi_noise_of(spectra)
     variance, directions = principal_components(covariance / np.outer(noise, noise))
     if rank is None:

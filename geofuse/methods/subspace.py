@@ -27,7 +27,7 @@ from geofuse.methods.base import Report, SceneModel, TileData
 from geofuse.methods.device import use_threads
 from geofuse.methods.injection import fill_gaps, to_fine
 from geofuse.methods.local_regression import REACH, CoarseMsi, predict_coarse, predict_fine, regress, scene_moments
-from geofuse.methods.spectral_basis import SpectralBasis, learn_basis
+from geofuse.methods.spectral_basis import SpectralBasis, SubspaceImage, learn_basis
 
 _LEAST_TRUST = 0.5  # weight of a coarse pixel in the MSI's part of what is estimated from residuals
 _FINE_TO_COARSE_VARIANCE = 4.0  # the prediction errs more on the fine grid than its residuals on the coarse grid show
@@ -129,12 +129,16 @@ class Subspace:
 
     def fuse(self, tile: TileData, report: Report) -> np.ndarray:
         """Return the fused tile (C, H, W) float32 in the HSI's units."""
+        return np.asarray(self.fuse_by_band(tile, report))
+
+    def fuse_by_band(self, tile: TileData, report: Report) -> SubspaceImage:
+        """Return the fused tile (C, H, W) in the HSI's units, its bands still to be computed."""
         use_threads()
         return self.to_image(self.solve(self.prepare(tile)))
 
-    def to_image(self, coefficients: torch.Tensor) -> np.ndarray:
-        """Turn coefficients (d, H, W) into spectra (C, H, W)."""
-        return self.state.basis.image(coefficients.cpu().numpy())
+    def to_image(self, coefficients: torch.Tensor) -> SubspaceImage:
+        """Return the image of coefficients (d, H, W)."""
+        return SubspaceImage(self.state.basis, coefficients.cpu().numpy())
 
     def prepare(self, tile: TileData) -> TileProblem:
         """Bring a tile into the subspace; pixels without data are filled from the other image and get weight zero.

@@ -15,13 +15,13 @@ import numpy as np
 from geofuse.tiling.grid import TileGrid, Window
 from geofuse.tiling.mosaic import Mosaic, axis_weights
 
-PARTS = 4
+PARTS = 8
 """Regions a tile."""
 
 
 @dataclass(frozen=True)
 class RegionGrid:
-    """Regions over the output window, about a quarter of a tile each and a multiple of the file's blocks; in row-major order.
+    """Regions over the output window, about an eighth of a tile each and a multiple of the file's blocks; in row-major order.
 
     Smaller regions would be written with less memory, but take more rows in the journal and more openings of files.
 
@@ -40,7 +40,8 @@ class RegionGrid:
     @classmethod
     def of(cls, output: Window, block: tuple[int, int], tile: int) -> RegionGrid:
         """Choose the size of the regions for tiles of ``tile`` pixels and blocks of (rows, columns) ``block``."""
-        cols = min(max(1, tile // block[1]) * block[1], output.width)
+        widest = min(tile, tile * tile // (PARTS * block[0]))
+        cols = min(max(1, widest // block[1]) * block[1], output.width)
         rows = max(1, tile * min(tile, cols) // cols // (PARTS * block[0])) * block[0]
         return cls(output, min(rows, output.height), cols)
 

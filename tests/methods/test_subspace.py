@@ -7,7 +7,7 @@ import pytest
 
 from geofuse.errors import InputError
 from geofuse.methods.base import silent
-from geofuse.methods.spectral_basis import learn_basis
+from geofuse.methods.spectral_basis import SubspaceImage, learn_basis
 from geofuse.methods.subspace import Subspace, SubspaceOptions
 
 
@@ -81,3 +81,23 @@ def test_coefficients_of_the_basis_carry_unit_noise(scenes):
     noise = basis.coefficients(sigma * rng.normal(size=clean.shape) + basis.mean[:, None])
     assert np.allclose(noise.std(axis=1), 1.0, rtol=0.12)
     assert np.allclose(basis.directions.T @ basis.directions, np.eye(basis.rank), atol=1e-10)
+
+
+def test_an_image_given_band_by_band_is_the_product_with_its_window_and_its_holes():
+    rng = np.random.default_rng(0)
+    basis = learn_basis(rng.standard_normal((30, 5)) @ rng.standard_normal((5, 400)) + 3.0, rank=5)
+    coefficients = rng.standard_normal((5, 24, 32)).astype(np.float32)
+    missing = np.zeros((24, 32), bool)
+    missing[4, 7] = True
+    image = SubspaceImage(basis, coefficients, missing)
+    whole = (basis.vectors @ coefficients.reshape(5, -1) + basis.mean[:, None]).reshape(30, 24, 32)
+    whole[:, missing] = np.nan
+    assert image.shape == whole.shape and np.allclose(image, whole, atol=1e-4, equal_nan=True)
+    part = image[:, 3:20, 5:30]
+    assert part.shape == (30, 17, 25) and np.array_equal(part, np.asarray(image)[:, 3:20, 5:30], equal_nan=True)
+    bands = list(part)
+    assert len(bands) == 30 and np.array_equal(bands[17], np.asarray(image)[17, 3:20, 5:30], equal_nan=True)
+    with pytest.raises(IndexError):
+        part[:, 1:2, 1:2]
+    with pytest.raises(IndexError):
+        image[3:4, 1:2, 1:2]
