@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, gelu, linear, normalize, pad
 
 from geofuse.degradation.noise import msi_noise
-from geofuse.methods.local_regression import CoarseMsi, Moments, features, predict_fine, regress, scene_moments
+from geofuse.methods.local_regression import CoarseMsi, Moments, features, predict_coarse, predict_fine, regress, scene_moments
 from geofuse.methods.network_layers import PixelNorm
 from geofuse.methods.spectral_basis import learn_basis
 
@@ -68,6 +68,9 @@ class SceneStatistics:
         (C,) mean spectrum.
     vectors, inverse
         E (C, d) and what coefficients come from, (d, C): a = inverse (x - mean); see :mod:`geofuse.methods.spectral_basis`.
+    scaled
+        (C, C) from C numbers that a network puts out to a change of the spectrum within the subspace: the length of their part
+        along each of its axes is counted in standard errors of the first estimate there, as its residuals on the coarse grid show.
     noise
         (c,) noise standard deviation of the fine MSI.
     moments
@@ -77,6 +80,7 @@ class SceneStatistics:
     mean: Tensor
     vectors: Tensor
     inverse: Tensor
+    scaled: Tensor
     noise: Tensor
     moments: Moments
 
@@ -89,8 +93,20 @@ class SceneStatistics:
         mean, vectors, inverse = (torch.as_tensor(a, dtype=like.dtype, device=like.device) for a in made)
         coefficients = [torch.einsum("dc,chw->dhw", inverse, hsi - mean[:, None, None]) for hsi, _, _ in windows]
         noise = torch.as_tensor(_noise_of(windows, coefficients), dtype=like.dtype, device=like.device)
-        parts = [(coarse, a, torch.ones_like(a[0])) for (_, _, coarse), a in zip(windows, coefficients, strict=True)]
-        return cls(mean, vectors, inverse, noise, scene_moments(parts))
+        moments = scene_moments([(w[2], a, torch.ones_like(a[0])) for w, a in zip(windows, coefficients, strict=True)])
+        left = []
+        for (_, msi, coarse), a in zip(windows, coefficients, strict=True):
+            left.append((a - predict_coarse(_predictor(msi, coarse, a, noise, moments), coarse)).flatten(1))
+        errors = torch.cat(left, dim=1).square().mean(dim=1).sqrt()
+        directions = torch.as_tensor(basis.directions.copy(), dtype=like.dtype, device=like.device)
+        return cls(mean, vectors, inverse, vectors @ (errors[:, None] * directions.T), noise, moments)
+
+
+def _predictor(msi: Tensor, coarse_msi: Tensor, coefficients: Tensor, noise: Tensor, moments: Moments) -> Tensor:
+    """Fit the local regression of one window; returns (d, c+1, h, w)."""
+    ratio = msi.shape[1] // coarse_msi.shape[1]
+    on_coarse = CoarseMsi(coarse_msi, avg_pool2d(msi[None], ratio)[0], avg_pool2d(msi.double()[None] ** 2, ratio)[0])
+    return regress(on_coarse, coefficients, torch.ones_like(coefficients[0]), noise, moments).to(msi.dtype)
 
 
 def _noise_of(windows: Sequence[tuple[Tensor, Tensor, Tensor]], coefficients: Sequence[Tensor]) -> np.ndarray:
@@ -121,26 +137,23 @@ class FirstEstimate(nn.Module):
         self.scene: SceneStatistics | None = None
 
     def forward(self, hsi: Tensor, msi: Tensor, coarse_msi: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the estimate (B, C, H, W) and the projections (B, C, C) on the scenes' subspaces.
+        """Return the estimate (B, C, H, W) and ``scaled`` (B, C, C) of the scenes.
 
         Takes (B, C, h, w), (B, c, H, W) and the blurred MSI (B, c, h, w).
         """
-        estimates, projections = [], []
+        estimates, scaled = [], []
         with torch.no_grad():
             for images in zip(hsi, msi, coarse_msi, strict=True):
                 scene = self.scene or SceneStatistics.of([images])
                 estimates.append(self._one(scene, *images))
-                projections.append(scene.vectors @ scene.inverse)
-        return torch.stack(estimates), torch.stack(projections)
+                scaled.append(scene.scaled)
+        return torch.stack(estimates), torch.stack(scaled)
 
     @staticmethod
     def _one(scene: SceneStatistics, hsi: Tensor, msi: Tensor, coarse_msi: Tensor) -> Tensor:
         """Predict one image (C, H, W)."""
-        ratio = msi.shape[1] // hsi.shape[1]
         coefficients = torch.einsum("dc,chw->dhw", scene.inverse, hsi - scene.mean[:, None, None])
-        on_coarse = CoarseMsi(coarse_msi, avg_pool2d(msi[None], ratio)[0], avg_pool2d(msi.double()[None] ** 2, ratio)[0])
-        predictor = regress(on_coarse, coefficients, torch.ones_like(hsi[0]), scene.noise, scene.moments)
-        fine = predict_fine(predictor.to(msi.dtype), msi)
+        fine = predict_fine(_predictor(msi, coarse_msi, coefficients, scene.noise, scene.moments), msi)
         return torch.einsum("cd,dhw->chw", scene.vectors, fine) + scene.mean[:, None, None]
 
 

@@ -18,7 +18,6 @@ from geofuse.methods.mossfuse_layers import Aggregation, FirstEstimate, LargeKer
 from geofuse.sensors.psf import Psf
 
 WIDTH = 48
-CORRECTION = 0.05  # size of what the first estimate lacks, in images from 0 to 1; a step of Adam is small beside it
 _BASE_BLOCKS = 4
 _SMOOTH = 0.04  # of all bands: standard deviation of what the logarithm of a response is smoothed with
 _LEAST_WEIGHT = 1e-4  # of a row's largest: what a weight of zero starts from
@@ -60,7 +59,8 @@ class MossFuseNetwork(nn.Module):
     """MossFuse's network; the fused image is a first estimate by local regression and a correction within the scene's subspace.
 
     Both are ours (the paper decodes the whole image): the start holds what linear prediction can tell, and a correction of a few
-    coefficients a pixel, in place of all bands, leaves less to what neither image determines.
+    coefficients a pixel, in place of all bands, counted in the start's own standard errors, leaves less to what neither image
+    determines.
 
     Parameters
     ----------
@@ -105,10 +105,10 @@ class MossFuseNetwork(nn.Module):
 
     def aggregate(self, features: Decoupled, hsi: Tensor, msi: Tensor, coarse_msi: Tensor) -> Tensor:
         """Correct the first estimate (B, C, H, W) from shared, then spatial, then spectral features, eq. (7)."""
-        first, project = self.estimate(hsi, msi, coarse_msi)
+        first, scaled = self.estimate(hsi, msi, coarse_msi)
         spatial = self.add_spatial(features.msi_shared + features.hsi_shared, features.msi_complementary)
         correction = self.decode(self.add_spectral(spatial, features.hsi_complementary))
-        return first + CORRECTION * torch.einsum("bkc,bchw->bkhw", project, correction)
+        return first + torch.einsum("bkc,bchw->bkhw", scaled, correction)
 
     def fuse(self, hsi: Tensor, msi: Tensor, coarse_msi: Tensor) -> Tensor:
         """Fuse (B, C, h, w), (B, c, H, W) and the blurred MSI (B, c, h, w) into (B, C, H, W): decoupling and aggregation alone."""
