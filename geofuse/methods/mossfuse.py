@@ -4,10 +4,14 @@ The network (:mod:`geofuse.methods.mossfuse_network`) learns from the two images
 gives them back; that the inputs can be restored from the decoupled features; and that shared features agree while others differ.
 With ``--weights`` it comes trained from other pairs; without, it is trained on the pair at hand.
 
-On the pair at hand the degradations are the scene's own response and PSF, unless the option ``blind`` has them learnt as in the
-paper. ``geofuse train`` always learns them. Departures are named in the modules of the network and its layers; the largest is that
-the network corrects a fused image that comes from regression, so that a result is never far below that of GLP. The preset ``fast``
-takes a thirtieth of the paper's steps, on smaller patches.
+When it fuses and when it learns on the pair at hand, the degradations are the scene's own response and PSF: given, or estimated
+from both images (``--srf estimate``, ``--psf estimate``). With the option ``blind`` the learning of (12) goes on from them; in
+``geofuse train`` it does from the response given and a round PSF as wide as a coarse pixel. From nothing, as in the paper, (12)
+alone leaves rows 10 to 63 degrees off (docs/benchmark.md).
+
+Departures are named in the modules of the network and its layers; the largest is that the network corrects a fused image that
+comes from local regression, within the scene's spectral subspace. The preset ``fast`` takes a thirtieth of the paper's steps, on
+smaller patches.
 """
 
 from __future__ import annotations
@@ -26,7 +30,8 @@ from geofuse.diffusion.random_streams import stream
 from geofuse.errors import UsageError
 from geofuse.methods.base import Report, SceneModel, TileData
 from geofuse.methods.device import use_threads
-from geofuse.methods.mossfuse_layers import collecting
+from geofuse.methods.filling import whole_pair
+from geofuse.methods.mossfuse_layers import SceneStatistics, collecting
 from geofuse.methods.mossfuse_network import WIDTH, Degradation, LossWeights, MossFuseNetwork, losses
 from geofuse.methods.trainable import Plan, TrainingDefaults
 from geofuse.methods.trained_method import TrainedMethod
@@ -51,7 +56,7 @@ class MossFuseOptions:
     width
         Channels of the features, a multiple of 4; shapes the network.
     blind
-        Learn PSF and SRF from the pair at hand too.
+        Learn PSF and SRF on, from those that the pair came with.
     clustering, constraint, degradation
         Weights of eq. (14).
     attract, repel, coarse_msi
@@ -174,6 +179,7 @@ class MossFuse(TrainedMethod):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
             made = MossFuseModel(card.bands, card.msi_bands, card.ratio, self.options.width)
+            made.degradation.start_from(torch.from_numpy(np.asarray(card.response, np.float32)))
             return made.to(memory_format=torch.channels_last)
 
     def recipe(self, plan: Plan) -> MossFuseRecipe:
@@ -199,26 +205,35 @@ class MossFuse(TrainedMethod):
             card = Card("mossfuse", bands, msi_bands, model.ratio, model.wavelength_nm, model.response, "", {}, ())
             self.network = self.make_network(card, stream(model.seed, _WEIGHTS))
         super().fit(model, samples, report)
+        response = torch.as_tensor(model.response * (self.scales.hsi / self.scales.msi), dtype=torch.float32, device=model.device)
+        self.known = None if options.blind else KnownDegradation(model, response)
         scenes = [
             TrainingScene("", s.hsi.astype(np.float32) / self.scales.hsi, s.msi.astype(np.float32) / self.scales.msi)
             for s in samples
         ]
         sampler = PatchSampler(scenes, options.patch)
         if not trained:
-            response = torch.as_tensor(
-                model.response * (self.scales.hsi / self.scales.msi), dtype=torch.float32, device=model.device
-            )
-            self.known = None if options.blind else KnownDegradation(model, response)
+            if options.blind:
+                self.network.degradation.start_from(response, model.psf)
+            self._see_scene(samples)
             plan = Plan(sampler, options.steps, options.batch, options.learning_rate, model.response, model.device)
-            if self.known:
-                with collecting(self.network.network.inject):
-                    self._see_windows(sampler)
             length = TrainingOptions(options.steps, max(options.steps, 1), memory=0.99)
             recipe = MossFuseRecipe(options, plan, self.known)
             train(self.network, recipe, length, stream(model.seed, _BATCHES), report=report)
         self.network.requires_grad_(False)
+        self._see_scene(samples)
         with collecting(self.network):
             self._see_windows(sampler)
+
+    def _see_scene(self, samples: Sequence[TileData]) -> None:
+        """Take from the sample windows what the first estimate needs of the whole scene."""
+        how, windows = self.known or self.network.degradation, []
+        with torch.no_grad():
+            for sample in samples:
+                pair = whole_pair(sample, self.model, self.mean)
+                hsi, msi = pair.hsi / self.scales.hsi, pair.msi / self.scales.msi
+                windows.append((hsi, msi, how.blur(msi[None])[0]))
+        self.network.network.estimate.scene = SceneStatistics.of(windows)
 
     def _see_windows(self, sampler: PatchSampler) -> None:
         """Fuse the windows of the scene from which blocks that are collecting keep what is scene-wide."""

@@ -9,16 +9,18 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, cosine_similarity, interpolate, pad
 
-from geofuse.methods.mossfuse_layers import Aggregation, Injection, LargeKernel, Pointwise, SpectralTransformer
+from geofuse.methods.mossfuse_layers import Aggregation, FirstEstimate, LargeKernel, Pointwise, SpectralTransformer
+from geofuse.sensors.psf import Psf
 
 WIDTH = 48
-CORRECTION = 0.05  # size of what the interpolation lacks, in images from 0 to 1; a step of Adam is small beside it
 _BASE_BLOCKS = 4
 _SMOOTH = 0.04  # of all bands: standard deviation of what the logarithm of a response is smoothed with
+_LEAST_WEIGHT = 1e-4  # of a row's largest: what a weight of zero starts from
 _STEEP = 50.0  # what the logarithms of response and gain change by for a weight of 1; weights move by a thousandth a step
 
 
@@ -54,9 +56,11 @@ class Estimates:
 
 
 class MossFuseNetwork(nn.Module):
-    """MossFuse's network; the fused image is a correction of the interpolated HSI with the MSI's detail injected by regression.
+    """MossFuse's network; the fused image is a first estimate by local regression and a correction within the scene's subspace.
 
-    That start is ours (the paper decodes the whole image): it is what GLP gives, and the network learns what is beyond it.
+    Both are ours (the paper decodes the whole image): the start holds what linear prediction can tell, and a correction of a few
+    coefficients a pixel, in place of all bands, counted in the start's own standard errors, leaves less to what neither image
+    determines.
 
     Parameters
     ----------
@@ -74,7 +78,7 @@ class MossFuseNetwork(nn.Module):
         """Build the parts; the decoder of the fused image ends in zeros."""
         super().__init__()
         n, self.ratio = width, ratio
-        self.inject = Injection()
+        self.estimate = FirstEstimate()
         self.msi_base = nn.Sequential(nn.Conv2d(msi_bands, n, 3, padding=1), *(SpectralTransformer(n) for _ in range(_BASE_BLOCKS)))
         self.hsi_base = nn.Sequential(nn.Conv2d(bands, n, 3, padding=1), *(SpectralTransformer(n) for _ in range(_BASE_BLOCKS)))
         self.msi_complementary, self.hsi_complementary = LargeKernel(n), SpectralTransformer(n)
@@ -99,25 +103,23 @@ class MossFuseNetwork(nn.Module):
             self.msi_shared(base_msi), self.msi_complementary(base_msi), self.hsi_shared(base_hsi), self.hsi_complementary(base_hsi)
         )
 
-    def aggregate(self, features: Decoupled, first: Tensor) -> Tensor:
-        """Correct a first estimate (B, C, H, W) from shared, then spatial, then spectral features, eq. (7)."""
+    def aggregate(self, features: Decoupled, hsi: Tensor, msi: Tensor, coarse_msi: Tensor) -> Tensor:
+        """Correct the first estimate (B, C, H, W) from shared, then spatial, then spectral features, eq. (7)."""
+        first, scaled = self.estimate(hsi, msi, coarse_msi)
         spatial = self.add_spatial(features.msi_shared + features.hsi_shared, features.msi_complementary)
-        return first + CORRECTION * self.decode(self.add_spectral(spatial, features.hsi_complementary))
-
-    def first(self, hsi: Tensor, msi: Tensor, coarse_msi: Tensor) -> Tensor:
-        """Estimate (B, C, H, W) from (B, C, h, w), (B, c, H, W) and the blurred MSI (B, c, h, w) what the network then corrects."""
-        return self.upsampled(hsi) + self.inject(hsi, msi, coarse_msi)
+        correction = self.decode(self.add_spectral(spatial, features.hsi_complementary))
+        return first + torch.einsum("bkc,bchw->bkhw", scaled, correction)
 
     def fuse(self, hsi: Tensor, msi: Tensor, coarse_msi: Tensor) -> Tensor:
-        """Fuse (B, C, h, w) and (B, c, H, W) into (B, C, H, W): decoupling and aggregation alone."""
-        return self.aggregate(self.decouple(msi, self.upsampled(hsi)), self.first(hsi, msi, coarse_msi))
+        """Fuse (B, C, h, w), (B, c, H, W) and the blurred MSI (B, c, h, w) into (B, C, H, W): decoupling and aggregation alone."""
+        return self.aggregate(self.decouple(msi, self.upsampled(hsi)), hsi, msi, coarse_msi)
 
     def forward(self, hsi: Tensor, msi: Tensor, coarse_msi: Tensor) -> Estimates:
         """Fuse, and restore the inputs from the features, eq. (4) and (5)."""
         f = self.decouple(msi, self.upsampled(hsi))
         shared = self.join_shared(torch.cat([f.msi_shared, f.hsi_shared], dim=1))
         return Estimates(
-            self.aggregate(f, self.first(hsi, msi, coarse_msi)),
+            self.aggregate(f, hsi, msi, coarse_msi),
             self.decode_msi(self.restore_msi(f.msi_shared, f.msi_complementary)),
             avg_pool2d(self.decode_hsi(self.restore_hsi(f.hsi_shared, f.hsi_complementary)), self.ratio),
             avg_pool2d(self.decode_coarse_msi(shared), self.ratio),
@@ -132,9 +134,11 @@ class MossFuseNetwork(nn.Module):
 class Degradation(nn.Module):
     """PSF and SRF as parameters: an anisotropic Gaussian, eq. (6), and non-negative rows that sum to one (section 3.5).
 
-    The rows are a softmax of smooth functions of the band. The paper clamps free weights instead: from one pair, whose bands hardly
-    differ, these got stuck (loss four times as high on abu-beach-4, rows 50 to 85 degrees off the truth, against 14 to 24). They
-    are multiplied by a gain, because the two images are each scaled by their own values.
+    It starts from what is known or was estimated before (:meth:`start_from`), and from a round PSF as wide as a coarse pixel and
+    flat rows where nothing is. The rows are a softmax of the first ones' logarithm and a smooth function of the band. The paper
+    clamps free weights instead: from one pair, whose bands hardly differ, these got stuck (loss four times as high on abu-beach-4,
+    rows 50 to 85 degrees off the truth, against 14 to 24). They are multiplied by a gain each, because the two images are each
+    scaled by their own values.
 
     Parameters
     ----------
@@ -151,10 +155,25 @@ class Degradation(nn.Module):
         self.log_widths = nn.Parameter(torch.full((2,), math.log(ratio / 2.3548)))  # standard deviations, fine pixels
         self.angle = nn.Parameter(torch.zeros(()))
         self.logits = nn.Parameter(torch.zeros(msi_bands, bands))
+        self.register_buffer("first", torch.zeros(msi_bands, bands))  # logarithm of the rows that it starts from
         apart = (torch.arange(bands)[:, None] - torch.arange(bands)[None, :]) / (_SMOOTH * bands)
         smooth = torch.exp(-0.5 * apart**2)
         self.register_buffer("smooth", smooth / smooth.sum(dim=0), persistent=False)
-        self.log_gain = nn.Parameter(torch.zeros(()))
+        self.log_gain = nn.Parameter(torch.zeros(msi_bands))
+
+    @torch.no_grad()
+    def start_from(self, response: Tensor, psf: Psf | None = None) -> None:
+        """Start from a response (c, C), whose rows sum to the gains, and from a round PSF with the peak of this one.
+
+        Rows without a weight above zero stay flat.
+        """
+        rows = torch.as_tensor(response).to(self.first).clamp(min=0.0)
+        for k in (rows.sum(dim=1) > 0).nonzero()[:, 0]:
+            self.first[k] = torch.log(rows[k] / rows[k].sum() + _LEAST_WEIGHT * rows[k].max() / rows[k].sum())
+            self.log_gain[k] = rows[k].sum().log() / _STEEP
+        if psf is not None:
+            kernel = sum(np.outer(v, u) for v, u in psf.separable_terms(self.ratio))
+            self.log_widths.fill_(0.5 * math.log(kernel.sum() / (2.0 * math.pi * kernel.max())))
 
     def kernel(self) -> Tensor:
         """Return the PSF (k, k), which sums to one: exp(-x^T Sigma^-1 x / 2), Sigma = R diag(l1, l2) R^T."""
@@ -168,7 +187,7 @@ class Degradation(nn.Module):
 
     def response(self) -> Tensor:
         """Return R (c, C), non-negative, rows summing to one."""
-        return torch.softmax(_STEEP * self.logits @ self.smooth, dim=1)
+        return torch.softmax(self.first + _STEEP * self.logits @ self.smooth, dim=1)
 
     def blur(self, fine: Tensor) -> Tensor:
         """Apply C: (B, n, H, W) to (B, n, h, w), reflected borders."""
@@ -178,7 +197,7 @@ class Degradation(nn.Module):
 
     def respond(self, spectra: Tensor) -> Tensor:
         """Apply R along the bands: (B, C, ...) to (B, c, ...)."""
-        return (_STEEP * self.log_gain).exp() * torch.einsum("ck,bkhw->bchw", self.response(), spectra)
+        return torch.einsum("ck,bkhw->bchw", (_STEEP * self.log_gain).exp()[:, None] * self.response(), spectra)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ A method is NAME, NAME=WEIGHTS and options of the method after each ``+``. A ``-
 degraded by its ratio, and as it is by the scores that need no reference. A ``--scene`` is the reference of a pair made by Wald's
 protocol: ratio 4, antialiased bicubic, noise of 35 dB, seed 0. Prints a Markdown table of means over what is given.
 
-    python tests/benchmarks/trained.py --degradation 400 --scene jasper-ridge.tif --srf landsat8 --psf gaussian:1.3
+    python tests/benchmarks/trained.py --degradation 400 [--estimate] --scene jasper-ridge.tif --srf landsat8 --psf gaussian:1.3
 """
 
 from __future__ import annotations
@@ -46,32 +46,35 @@ def fuse(pair: xr.Dataset, method: str) -> xr.DataArray:
     fusion = Fusion(pair, FusionSettings(name, options=told, weights=weights or None))
     fused = fuse_lazily(fusion).compute(scheduler="synchronous")
     if told.get("blind"):
-        say_degradation(fusion.method.network.degradation, pair)
+        say_degradation(fusion.method.network.degradation, pair["true_response"].values)
     return fused
 
 
-def say_degradation(found: Degradation, pair: xr.Dataset) -> None:
-    """Print the FWHM of a PSF that was found along its axes, and how far each row of the SRF is from the pair's."""
-    rows, truth = found.response().detach().numpy(), pair["response"].values
+def say_degradation(found: Degradation, truth: np.ndarray) -> None:
+    """Print the FWHM of a PSF that was found along its axes, and how far each row of the SRF is from the true one."""
+    rows = found.response().detach().numpy()
     cosines = (rows * truth).sum(axis=1) / np.linalg.norm(rows, axis=1) / np.linalg.norm(truth, axis=1)
     widths = 2.3548 * found.log_widths.detach().exp().numpy()
     print(f"PSF: FWHM {widths.round(2)} fine pixels; SRF: angles {np.degrees(np.arccos(cosines)).round(1)} degrees", flush=True)
 
 
-def find_degradation(pair: xr.Dataset, steps: int) -> None:
-    """Find PSF and SRF of a pair by MossFuse's loss (12) alone, on the whole pair, and print them."""
+def find_degradation(pair: xr.Dataset, truth: np.ndarray, steps: int, known: bool) -> None:
+    """Find PSF and SRF of a whole pair by MossFuse's loss (12) alone, from nothing or from the pair's own; print them."""
     hsi, msi = pair["hsi"].values, pair["msi"].values
     scales = Scales.of([hsi], [msi])
+    found = Degradation(len(hsi), len(msi), msi.shape[1] // hsi.shape[1])
     hsi, msi = (torch.from_numpy(a / b)[None].float() for a, b in ((hsi, scales.hsi), (msi, scales.msi)))
-    found = Degradation(hsi.shape[1], msi.shape[1], msi.shape[2] // hsi.shape[2])
+    if known:
+        found.start_from(torch.from_numpy(pair["response"].values * scales.hsi / scales.msi), Psf.from_tag(pair.attrs["psf"]))
+        say_degradation(found, truth)
     optimiser = torch.optim.Adam(found.parameters(), betas=(0.9, 0.99))
     for step in range(steps):
-        optimiser.param_groups[0]["lr"] = 3e-3 * 0.5 * (1.0 + math.cos(math.pi * step / steps)) + 1e-7
+        optimiser.param_groups[0]["lr"] = (3e-4 if known else 3e-3) * 0.5 * (1.0 + math.cos(math.pi * step / steps)) + 1e-7
         loss = (found.blur(msi) - found.respond(hsi))[..., 2:-2, 2:-2].abs().mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    say_degradation(found, pair)
+    say_degradation(found, truth)
 
 
 def number(text: str) -> int | float | str | bool:
@@ -99,12 +102,17 @@ def at_reduced_resolution(ms: Path, pan: Path) -> tuple[xr.Dataset, xr.DataArray
     return make_pair(*made, srf=None, psf=Psf.from_tag(psf)), reference
 
 
-def by_walds_protocol(scene: Path, srf: str, psf: Psf) -> tuple[xr.Dataset, xr.DataArray]:
-    """Simulate a pair from a reference."""
+def by_walds_protocol(scene: Path, srf: str, psf: Psf, estimate: bool = False) -> tuple[xr.Dataset, xr.DataArray]:
+    """Simulate a pair from a reference; ``estimate`` has the pair find response and PSF out by itself."""
     reference, _ = prepare_reference(open_scene(scene), 16)
     response = load_bands(srf, None)
     made = simulate_pair(reference, ratio=RATIO, response=response, psf=psf, snr_db=SNR_DB, seed=0)
-    return make_pair(made.hsi, made.msi, srf=response, psf=psf), made.reference
+    pair = make_pair(made.hsi, made.msi, srf=response, psf=psf)
+    truth = pair["response"].values
+    if estimate:
+        limits = "rgb" if srf == "rgb" else None
+        pair = make_pair(made.hsi, made.msi, srf="estimate", psf="estimate", srf_bands=limits)
+    return pair.assign(true_response=(("band_msi", "band"), truth)), made.reference
 
 
 def main() -> None:
@@ -115,14 +123,15 @@ def main() -> None:
     parser.add_argument("--pair", nargs=2, type=Path, action="append", default=[], metavar=("MS", "PAN"))
     parser.add_argument("--scene", type=Path, action="append", default=[])
     parser.add_argument("--srf")
+    parser.add_argument("--estimate", action="store_true", help="response and PSF of scenes are estimated from their pairs")
     parser.add_argument("--psf", default="bicubic", help="blur of Wald's protocol")
     parser.add_argument("--reduced-only", action="store_true", help="leave out the scores at full resolution")
     told = parser.parse_args()
     jobs = [at_reduced_resolution(*pair) for pair in told.pair]
-    jobs += [by_walds_protocol(scene, told.srf, Psf.parse(told.psf)) for scene in told.scene]
+    jobs += [by_walds_protocol(scene, told.srf, Psf.parse(told.psf), told.estimate) for scene in told.scene]
     if told.degradation:
         for pair, _ in jobs:
-            find_degradation(pair, told.degradation)
+            find_degradation(pair, pair["true_response"].values, told.degradation, told.estimate)
         return
     whole = [] if told.reduced_only else [open_pair(*pair, srf=None) for pair in told.pair]
     titles = [*REDUCED, *(FULL if whole else ())]
