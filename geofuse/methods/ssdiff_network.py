@@ -121,7 +121,7 @@ class SpatialSpectralNetwork(nn.Module):
     """
 
     stride = 4 * WINDOW  # fine pixels of the coarsest window
-    reach = 84  # fine pixels away at which an input may still matter
+    reach = 85  # fine pixels away at which an input may still matter
 
     def __init__(self, bands: int, pan_bands: int, width: int = 32, modulate: bool = True) -> None:
         """Build the layers; the last starts at zero, so that the network starts as the interpolation."""

@@ -172,7 +172,8 @@ def test_an_interrupted_resume_forgets_nothing_that_was_finished(plan, stand_in,
         run_batch(scenes, stand_in, resume=True)
     thread.join()
     found = {scene["name"][0]: scene["state"] for scene in tools.read_summary(tmp_path / "out")["scenes"]}
-    assert found == {"a": "interrupted", "b": "done"}
+    assert found["a"] == "interrupted"
+    assert found["b"] in ("done", "kept")  # kept, if its turn came before the interrupt
 
 
 def test_a_batch_that_is_killed_leaves_a_summary_of_what_was_finished(plan, stand_in, tmp_path, tools):
