@@ -14,7 +14,8 @@ from torch import nn
 
 _WARMING = 0.1  # share of the steps in which the rate rises
 _FIRST_RATE, _LAST_RATE = 1 / 25, 1 / 2500  # of the highest
-_LEAST_MEMORY, _MOST_MEMORY = 0.85, 0.95  # of the first moment: least where the rate is highest
+_LEAST_MEMORY, _MOST_MEMORY = 0.85, 0.95  # beta_1 of the paper, of the first moment: least where the rate is highest
+_SECOND_MEMORY, _LEAST_SPREAD = 0.99, 1e-8  # its beta_2 and epsilon
 
 
 class OneCycleAdam:
@@ -28,16 +29,12 @@ class OneCycleAdam:
         Learning rate at the top of the cycle.
     steps
         How many steps there will be.
-    second_memory, least
-        beta_2 and epsilon of the paper.
     """
 
-    def __init__(
-        self, parameters: Iterable[nn.Parameter], highest_rate: float, steps: int, second_memory: float = 0.99, least: float = 1e-8
-    ) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], highest_rate: float, steps: int) -> None:
         """Start with moments of zero."""
         self.parameters = list(parameters)
-        self.highest_rate, self.steps, self.second_memory, self.least = highest_rate, steps, second_memory, least
+        self.highest_rate, self.steps = highest_rate, steps
         self._first = [torch.zeros_like(p) for p in self.parameters]
         self._second = [torch.zeros_like(p) for p in self.parameters]
         self._done = 0
@@ -56,13 +53,13 @@ class OneCycleAdam:
         """Move the parameters along their gradients, which are then forgotten."""
         rate, memory = self.schedule(self._done)
         self._done += 1
-        first_weight, second_weight = 1.0 - memory**self._done, 1.0 - self.second_memory**self._done
+        first_weight, second_weight = 1.0 - memory**self._done, 1.0 - _SECOND_MEMORY**self._done
         for parameter, first, second in zip(self.parameters, self._first, self._second, strict=True):
             if parameter.grad is None:
                 continue
             first.lerp_(parameter.grad, 1.0 - memory)
-            second.lerp_(parameter.grad.square(), 1.0 - self.second_memory)
-            spread = (second / second_weight).sqrt_().add_(self.least)
+            second.lerp_(parameter.grad.square(), 1.0 - _SECOND_MEMORY)
+            spread = (second / second_weight).sqrt_().add_(_LEAST_SPREAD)
             parameter.addcdiv_(first, spread, value=-rate / first_weight)
             parameter.grad = None
 
