@@ -16,7 +16,6 @@ from geofuse_cli import main as entry
 from geofuse_cli.options import device_option, min_coverage_option, msi_bands_option, psf_option, seed_option
 
 HEAVY = {"torch", "rasterio", "rioxarray", "scipy", "skimage", "matplotlib", "pyrsr"}
-LIMIT_S = 1.0
 
 
 def python(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -35,15 +34,19 @@ def loaded_by(code: str) -> set[str]:
     return {name.split(".")[0] for name in done.stdout.rpartition("LOADED")[2].split()}
 
 
-def processor_seconds(code: str) -> float:
-    """Processor time of a fresh interpreter running ``code``, the least of three: unlike the clock's, it barely depends on load."""
-    times = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert python(code).returncode == 0
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return min(times)
+def processor_seconds(*codes: str) -> list[float]:
+    """Processor time of a fresh interpreter running each of ``codes``, the least of five taken in turn.
+
+    Turns, because a shared machine changes its pace: only what was measured together can be compared.
+    """
+    least = [float("inf")] * len(codes)
+    for _ in range(5):
+        for at, code in enumerate(codes):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            assert python(code).returncode == 0
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            least[at] = min(least[at], after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return least
 
 
 @pytest.fixture
@@ -73,9 +76,12 @@ def test_help_loads_neither_xarray_nor_anything_heavy():
     assert not loaded_by(code) & (HEAVY | {"xarray", "numpy", "dask", "rich", "geofuse"})
 
 
-@pytest.mark.parametrize("code", ["import geofuse", "from geofuse_cli.main import run; run(['--help'])"])
-def test_starting_takes_less_than_a_second(code):
-    assert processor_seconds(code) < LIMIT_S
+def test_importing_costs_little_beside_xarray_and_help_is_quicker_still():
+    xarray, geofuse, help_page = processor_seconds(
+        "import xarray", "import geofuse", "from geofuse_cli.main import run; run(['--help'])"
+    )
+    assert geofuse < 1.25 * xarray
+    assert help_page < 0.5 * xarray
 
 
 def test_help_names_every_command_with_its_one_line():
