@@ -74,9 +74,8 @@ def hsi_noise(covariance: np.ndarray, n_samples: int, rounds: int = 2) -> np.nda
     for _ in range(rounds):
         scaled = covariance / np.outer(sigma, sigma)
         variance, directions = principal_components(scaled)
-        rank, _ = signal_rank(variance, n_samples, n_bands)
-        if rank > min(n_samples // 4, n_bands // 2):
-            break  # too many components to tell signal from noise; the regression's answer stands
+        # Uneven estimates make the rank too high at first; the rounds even them out, if some components are left for the noise.
+        rank = min(signal_rank(variance, n_samples, n_bands)[0], n_samples // 4, n_bands // 2)
         signal = directions[:, :rank]
         outside = np.eye(n_bands) - signal @ signal.T
         left = np.einsum("ij,jk,ik->i", outside, scaled, outside)
