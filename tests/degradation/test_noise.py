@@ -31,6 +31,17 @@ def test_hsi_noise_is_found_with_fewer_pixels_than_bands():
     assert np.median(hsi_noise(covariance(spectra), 60)) == pytest.approx(0.05, rel=0.15)
 
 
+def test_noise_of_few_bands_is_found_though_the_first_guess_is_uneven():
+    rng = np.random.default_rng(2)  # the first guess is up to 1.35 times the noise, and 30 of 48 components seem to be signal
+    materials = 2 * np.abs(ndimage.gaussian_filter1d(rng.normal(size=(48, 8)), 5, axis=0))
+    shares = np.exp(rng.normal(size=(8, 20000)))
+    spectra = materials @ (shares / shares.sum(axis=0)) + 0.001 * rng.normal(size=(48, 20000))
+    sigma = hsi_noise(covariance(spectra), 20000)
+    assert np.allclose(sigma, 0.001, rtol=0.05)
+    variance, _ = principal_components(covariance(spectra / sigma[:, None]))
+    assert signal_rank(variance, 20000, 48)[0] == 7
+
+
 def test_spectra_that_no_few_components_explain_are_not_taken_for_noise():
     rng = np.random.default_rng(0)
     spectra = mixed_spectra(0.05, rank=4, n_bands=31)
