@@ -29,7 +29,7 @@ from geofuse.errors import GeofuseError, OutputError, UsageError
 from geofuse.flow.device_memory import Fallback
 from geofuse.flow.engines import Fused, Lap, as_fused, contributed, fuse_here
 from geofuse.flow.spool import TileSpool
-from geofuse.memory import give_back, share_arenas
+from geofuse.memory import give_back, map_large_arrays, share_arenas
 from geofuse.methods.base import Report, silent
 from geofuse.threads import choose_threads, fix_threads
 
@@ -209,6 +209,7 @@ def _fuse_tile(job: Job, index: int) -> int | np.ndarray:
     fusion, cores = job.fallback.fusion, job.cores.get(get_worker().name)
     fix_threads(job.threads)
     share_arenas()
+    map_large_arrays()
     if cores:
         with suppress(OSError):
             os.sched_setaffinity(0, cores)  # of this thread, and of those it starts

@@ -15,7 +15,7 @@ from geofuse.flow.stitching import Stitcher
 from geofuse.flow.workspace import Workspace
 from geofuse.io.recent import RECENT
 from geofuse.journal import Journal
-from geofuse.memory import give_back
+from geofuse.memory import give_back, map_large_arrays
 from geofuse.methods.base import Report, silent
 
 if TYPE_CHECKING:
@@ -85,6 +85,8 @@ def fuse_tiles(fusion: Fusion, stitcher: Stitcher, space: Workspace, execution: 
     inner = report if total == 1 else silent
     if done and to_do:
         report("fusing tiles", done, total)
+    if total > 1:
+        map_large_arrays()
     with stitcher, closing(execution.engine(fusion, to_do, inner, lap, stitcher.spool)) as engine:
         for fused in engine:
             lap("writing")
