@@ -36,6 +36,9 @@ def north_up(scene: xr.DataArray, name: str) -> tuple[xr.DataArray, Grid, tuple[
 
     if scene.dims != ("band", "y", "x") or 0 in scene.shape:
         raise InputError(f"{name} has dimensions {dict(scene.sizes)}; expected non-empty (band, y, x)")
+    if scene.rio.crs is None and "placed_by" in scene.attrs:
+        remedy = "put it on a grid first, for example: gdalwarp -t_srs EPSG:32633 FILE PLACED.tif"
+        raise InputError(f"{name} is placed by {scene.attrs['placed_by']} only; {remedy}")
     if scene.rio.crs is None:
         raise InputError(f"{name} has no CRS; set the right one, for example: gdal_edit.py -a_srs EPSG:32633 FILE")
     height, width = scene.sizes["y"], scene.sizes["x"]

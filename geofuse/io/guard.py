@@ -202,6 +202,13 @@ def known_crs(dataset: DatasetReader) -> CRS | None:
     return None if not crs or crs.to_wkt().startswith(("LOCAL_CS", "ENGCRS")) else crs
 
 
+def placed_by(dataset: DatasetReader) -> str | None:
+    """Return by what a dataset without a grid is placed on Earth, or None."""
+    if known_crs(dataset) is None and dataset.gcps[0]:
+        return "ground control points"
+    return "rational polynomials (RPC)" if known_crs(dataset) is None and dataset.rpcs else None
+
+
 def header_path(dataset: DatasetReader) -> Path | None:
     """Return the ENVI header that GDAL used for a dataset, or None."""
     return next((Path(f) for f in dataset.files if f.lower().endswith(".hdr")), None)
