@@ -18,7 +18,15 @@ from geofuse.errors import InputError
 from geofuse.io.bands import nm_per_unit
 from geofuse.io.chunking import chunk_sizes, file_fingerprint
 from geofuse.io.storage import Storage, decode
-from geofuse.io.zarr_store import Store, check_claims, find_store, missing_chunks, one_error, opened_store
+from geofuse.io.zarr_store import (
+    Store,
+    check_claims,
+    find_store,
+    missing_chunks,
+    one_error,
+    opened_store,
+    require_whole_chunks,
+)
 from geofuse.scene import BandMetadata, make_scene
 
 if TYPE_CHECKING:
@@ -271,4 +279,6 @@ class ZarrReader:
             raise InputError(f"{self.store.path}: changed since it was opened; open it again")
         with one_error(self.store):
             array = zarr.open_array(self.store.location, path=self.name, mode="r", zarr_format=3)
+            if self.store.is_local:
+                require_whole_chunks(array, os.path.join(self.store.location, self.name), window)
             return decode(np.asarray(array[window]), self.storage.select(window[0]))
