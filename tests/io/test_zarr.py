@@ -222,6 +222,18 @@ def test_an_incomplete_or_damaged_store_is_refused_in_one_line(store):
         open_scene(store)
 
 
+@pytest.mark.parametrize(("factor", "units"), [(1, None), (1, "nm"), (1e-3, None), (1e-3, "um")])
+def test_a_width_without_a_unit_has_that_of_the_wavelengths(tmp_path, factor, units):
+    nm, told = np.array([450.0, 700, 2300]), {"units": units} if units else {}
+    coords = {"wavelength": ("band", nm * factor, told), "fwhm": ("band", np.full(3, 11.0) * factor)}
+    coords |= {"y": np.arange(6.0), "x": np.arange(5.0)}
+    image = xr.DataArray(np.ones((3, 6, 5), "float32"), dims=("band", "y", "x"), coords=coords)
+    image.to_dataset(name="image").to_zarr(tmp_path / "a.zarr", zarr_format=3, consolidated=False)
+    scene = open_scene(tmp_path / "a.zarr")
+    np.testing.assert_allclose(scene.wavelength, nm)
+    np.testing.assert_allclose(scene.fwhm, 11)
+
+
 @pytest.mark.parametrize("kept", [0, 7, 16, 100])
 def test_a_chunk_that_is_cut_short_never_reaches_blosc_which_would_read_on(tmp_path, kept):
     xr.Dataset(
