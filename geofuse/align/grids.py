@@ -102,7 +102,7 @@ def positions(source: Grid, target: Grid, cols: np.ndarray, rows: np.ndarray) ->
         place = ~target.transform @ source.transform
         x, y = place @ (cols, rows)
         middle, _ = place @ (source.width / 2, source.height / 2)
-        return np.asarray(x) + _turns(middle, target), np.asarray(y)
+        return np.asarray(x) + turns(middle, target), np.asarray(y)
     from rasterio.errors import CRSError
     from rasterio.warp import transform
 
@@ -112,12 +112,12 @@ def positions(source: Grid, target: Grid, cols: np.ndarray, rows: np.ndarray) ->
     except CRSError as err:
         raise InputError(f"no transformation from {crs_label(source.crs)} to {crs_label(target.crs)}: {err}") from None
     x, y = ~target.transform @ (np.array(x, float), np.array(y, float))
-    return (x + _turns(x, target)).reshape(cols.shape), y.reshape(cols.shape)
+    return (x + turns(x, target)).reshape(cols.shape), y.reshape(cols.shape)
 
 
-def _turns(cols: np.ndarray | float, target: Grid) -> np.ndarray | float:
+def turns(cols: np.ndarray | float, target: Grid) -> np.ndarray | float:
     """Return how many columns to add to bring columns next to the target by whole turns of the globe; 0 if it has no degrees."""
-    if not target.crs.is_geographic:
+    if not getattr(target.crs, "is_geographic", False):
         return 0.0
     turn = 2 * np.pi / target.crs.units_factor[1] / target.transform.a
     return turn * np.round((target.width / 2 - cols) / turn)
