@@ -251,8 +251,9 @@ def refuse_clashes(outputs: Mapping[str, str | Path | None], inputs: Sequence[An
 
 
 def refuse_overwriting_input(output: str | Path, inputs: Sequence[Any]) -> None:
-    """Raise if the output is one of the inputs, under whatever name, either file of an ENVI pair, or inside an input folder."""
+    """Raise if the output is one of the inputs, under whatever name, a file that belongs to one, or inside an input folder."""
     from geofuse.io.envi import find_data, find_header
+    from geofuse.io.products.detect import find_product
 
     for path in inputs:
         if not isinstance(path, str | Path) or not Path(path).exists():
@@ -260,7 +261,11 @@ def refuse_overwriting_input(output: str | Path, inputs: Sequence[Any]) -> None:
         if Path(path).is_dir() and Path(output).resolve().is_relative_to(Path(path).resolve()):
             raise OutputError(f"output {output} is inside the input folder {path}; choose another place with -o")
         partner = find_data(Path(path)) if Path(path).suffix.lower() == ".hdr" else find_header(Path(path))
-        if Path(output).resolve() in [file.resolve() for file in (Path(path), partner) if file]:
+        files = [Path(path), *([partner] if partner else [])]
+        if Path(output).is_file() and Path(output).resolve().parent == Path(path).resolve().parent:
+            product = find_product(path)
+            files += [Path(file) for file in product.open_product(Path(path)).attrs["files"]] if product else []
+        if Path(output).resolve() in [file.resolve() for file in files]:
             raise OutputError(f"output {output} is an input of this run; choose another name with -o")
 
 
