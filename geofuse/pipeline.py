@@ -258,8 +258,10 @@ def refuse_overwriting_input(output: str | Path, inputs: Sequence[Any]) -> None:
     for path in inputs:
         if not isinstance(path, str | Path) or not Path(path).exists():
             continue
-        if Path(path).is_dir() and Path(output).resolve().is_relative_to(Path(path).resolve()):
-            raise OutputError(f"output {output} is inside the input folder {path}; choose another place with -o")
+        if Path(path).is_dir():
+            if Path(output).resolve().is_relative_to(Path(path).resolve()):
+                raise OutputError(f"output {output} is inside the input folder {path}; choose another place with -o")
+            continue
         partner = find_data(Path(path)) if Path(path).suffix.lower() == ".hdr" else find_header(Path(path))
         files = [Path(path), *([partner] if partner else [])]
         if Path(output).is_file() and Path(output).resolve().parent == Path(path).resolve().parent:
