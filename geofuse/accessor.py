@@ -111,6 +111,8 @@ class PairFusion:
         pair = self._pair
         if "spatial_ref" in pair.data_vars:  # as xarray reads a pair back from a file
             pair = pair.set_coords("spatial_ref")
+        in_memory = [name for name in ("hsi", "msi", "msi_weight") if name in pair and pair[name].chunks is None]
+        pair = pair.assign({name: pair[name].chunk() for name in in_memory})
         settings = FusionSettings(method, preset, options, tile, overlap, seed, device, prior, weights, uncertainty)
         return fuse_lazily(Fusion(pair, settings))
 
@@ -174,11 +176,12 @@ class SceneFusion:
             If the two scenes cannot be fused; the message says what to do.
         """
         from geofuse.align import make_pair
+        from geofuse.align.orient import as_scene
         from geofuse.io.averaging import average
 
         pair = make_pair(
             self._hsi,
-            average(msi, msi_average),
+            average(as_scene(msi, "MSI"), msi_average),
             srf=srf,
             msi_bands=msi_bands,
             min_coverage=min_coverage,

@@ -160,8 +160,8 @@ def run(
     driver = choose_driver(output, output_options.driver)
     execution = execution or ExecutionOptions()
     beside = uncertainty_path(output, uncertainty_output, settings)
-    also = {"the prior": save_prior, "the weights": write_weights, "the uncertainty": beside}
-    _check_paths(hsi, msi, output, pair_options, settings, also)
+    outputs_asked = {"the result": output, "the prior": save_prior, "the weights": write_weights, "the uncertainty": beside}
+    refuse_clashes(outputs_asked, (hsi, msi, *pair_options.files, settings.prior, settings.weights))
     clock = Stopwatch()
     with Workspace(output) as space:
         fusion = Fusion(pair_options.open(hsi, msi), settings)
@@ -235,16 +235,12 @@ def uncertainty_path(output: str | Path, asked: str | Path | None, settings: Fus
     return Path(asked) if asked is not None else output.with_name(f"{output.stem}-uncertainty{output.suffix}")
 
 
-def _check_paths(
-    hsi: str | Path, msi: str | Path, output: str | Path, told: PairOptions, settings: FusionSettings, also: Mapping[str, Any]
-) -> None:
-    """Refuse outputs that are inputs or each other."""
+def refuse_clashes(outputs: Mapping[str, str | Path | None], inputs: Sequence[Any]) -> None:
+    """Refuse outputs, by what they are called (None: not asked for), that cannot be written, are inputs, or are each other."""
     from geofuse.io import check_output_path
 
-    inputs = (hsi, msi, *told.files, settings.prior, settings.weights)
-    refuse_overwriting_input(output, inputs)
-    taken = {Path(output).resolve(): "the result"}
-    for what, path in also.items():
+    taken: dict[Path, str] = {}
+    for what, path in outputs.items():
         if path is None:
             continue
         check_output_path(path)
@@ -255,17 +251,22 @@ def _check_paths(
 
 
 def refuse_overwriting_input(output: str | Path, inputs: Sequence[Any]) -> None:
-    """Raise if the output is one of the inputs, under whatever name, the data file of an ENVI header, or inside an input folder."""
-    from geofuse.io.envi import find_data
+    """Raise if the output is one of the inputs, under whatever name, a file that belongs to one, or inside an input folder."""
+    from geofuse.io.envi import find_data, find_header
+    from geofuse.io.products.detect import find_product
 
     for path in inputs:
         if not isinstance(path, str | Path) or not Path(path).exists():
             continue
-        if Path(path).is_dir() and Path(output).resolve().is_relative_to(Path(path).resolve()):
-            raise OutputError(f"output {output} is inside the input folder {path}; choose another place with -o")
-        files = [Path(path)]
-        if Path(path).suffix.lower() == ".hdr":
-            files.append(find_data(Path(path)))
+        if Path(path).is_dir():
+            if Path(output).resolve().is_relative_to(Path(path).resolve()):
+                raise OutputError(f"output {output} is inside the input folder {path}; choose another place with -o")
+            continue
+        partner = find_data(Path(path)) if Path(path).suffix.lower() == ".hdr" else find_header(Path(path))
+        files = [Path(path), *([partner] if partner else [])]
+        if Path(output).is_file() and Path(output).resolve().parent == Path(path).resolve().parent:
+            product = find_product(path)
+            files += [Path(file) for file in product.open_product(Path(path)).attrs["files"]] if product else []
         if Path(output).resolve() in [file.resolve() for file in files]:
             raise OutputError(f"output {output} is an input of this run; choose another name with -o")
 

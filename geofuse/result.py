@@ -129,7 +129,7 @@ def output_spec(fusion: Fusion, options: OutputOptions, tags: Mapping[str, str])
     Raises
     ------
     UsageError
-        If whole numbers are asked for without a scale where the HSI's is not one of whole numbers.
+        If whole numbers are asked for without a scale where the HSI's is not one of whole numbers, or one of wider ones.
     """
     from affine import Affine
 
@@ -152,6 +152,11 @@ def output_spec(fusion: Fusion, options: OutputOptions, tags: Mapping[str, str])
     offset = float(attrs.get("stored_offset", 0.0)) if keep_scale else 0.0
     nodata = attrs.get("stored_nodata") if own else None
     nodata = default_nodata(dtype) if nodata is None else float(nodata)
+    if keep_scale and whole and np.dtype(dtype).itemsize < np.dtype(stored).itemsize:
+        held = f"the HSI holds {stored} with a scale of {attrs.get('stored_scale', 1.0):g}"
+        raise UsageError(
+            f"{held}, of which {dtype} holds less: give --scale, value = stored * scale, such as 0.004 for reflectance"
+        )
     transform = Affine(*attrs["output_transform"])
     return OutputSpec(row1 - row0, col1 - col0, bands, transform, pair.rio.crs, dtype, scale, offset, nodata, dict(tags))
 

@@ -111,6 +111,7 @@ def make_scene(
     if data.dtype != np.float32:
         data = data.astype(np.float32)
     scene = xr.DataArray(data, dims=DIMS, coords=coords, attrs=dict(attrs or {}), name="scene")
+    scene.encoding["_FillValue"] = np.float32(np.nan)  # files that rioxarray or xarray write then declare it
     if crs is not None:
         scene = scene.rio.write_crs(crs)
     return scene.rio.write_transform(transform)

@@ -5,6 +5,7 @@ import json
 import pytest
 import rasterio
 
+from geofuse_cli.commands.coregister import describe
 from geofuse_cli.main import run
 
 
@@ -30,3 +31,11 @@ def test_a_wrong_corner_is_found_and_put_right(folder, capfd):
     assert found["applied"] and found["shift"] == pytest.approx([0.75, -1.3], abs=0.05)
     assert run(["coregister", str(out), *arguments[1:]]) == 0
     assert "applied     no: below 0.05 pixels" in capfd.readouterr().out
+
+
+def test_what_is_said_fits_into_80_columns():
+    found = {"model": "affine", "shift": [-12.3456, 12.3456], "shift_m": [371.234, -371.234], "slope": [[1e-4, -1e-4]] * 2}
+    found |= {"error": [0.1, 0.1], "rms": 0.1, "n_agree": 9, "n_windows": 9, "confidence": 1.0, "applied": True, "instead": ""}
+    text = "\n".join(describe(found))
+    assert max(map(len, text.splitlines())) <= 80
+    assert "shift       +12.346 (x), -12.346 (y, down) HSI pixels; +371.2 m east, -371.2 m" in text and "slope       x" in text

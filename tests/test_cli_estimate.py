@@ -10,6 +10,7 @@ from click.testing import CliRunner
 import geofuse
 from geofuse.align.response_file import read_response_file
 from geofuse.errors import GeofuseError, InputError, MissingFileError, UsageError
+from geofuse_cli.commands.estimate import describe
 from geofuse_cli.main import cli, run
 
 
@@ -151,9 +152,16 @@ def test_a_spoiled_file_is_refused_in_one_line(scene, change, says):
     assert "bad.json" in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_what_is_said_fits_into_80_columns(scene):
+    content = json.loads((scene / "r.json").read_text())
+    lines = "\n".join(describe(content, ["co-registration: " + "the HSI lies well, " * 12])).splitlines()
+    assert max(map(len, lines)) <= 80 and sum(line.startswith("note: ") for line in lines) == 1
+
+
 def test_what_is_not_json_is_refused(scene):
-    with pytest.raises(InputError, match="cannot be read"):
-        read_response_file(scene / "r.png")
+    for name in ("r.png", "rgb.csv"):
+        with pytest.raises(InputError, match="cannot be read .*give one that 'geofuse estimate -o FILE.json' wrote"):
+            read_response_file(scene / name)
     with pytest.raises(MissingFileError):
         read_response_file(scene / "nothing.json")
 

@@ -330,6 +330,17 @@ def test_an_image_in_another_crs_is_laid_out_on_the_fused_grid(images):
     assert points.rows[7, 12] == int((degrees.transform.f - y[0]) / 1e-4)
 
 
+def test_longitudes_a_whole_turn_apart_are_the_same():
+    from rasterio.crs import CRS
+
+    fused = Grid(HEIGHT, WIDTH, Affine(0.001, 0, 179.99, 0, -0.001, 50), CRS.from_epsg(4326))
+    coarse = Grid(HEIGHT // RATIO, WIDTH // RATIO, Affine(0.001 * RATIO, 0, -180.01, 0, -0.001 * RATIO, 50), fused.crs)
+    points = picture_points(fused, coarse, 1000)
+    assert points.box == pytest.approx((0, 0, WIDTH, HEIGHT), abs=1e-6) and points.cols.shape == (HEIGHT // RATIO, WIDTH // RATIO)
+    rows, cols = locate(fused, coarse, np.arange(HEIGHT), np.arange(WIDTH))
+    assert (cols == np.arange(WIDTH) // RATIO).all() and (rows >= 0).all()
+
+
 @pytest.mark.parametrize("count", [1, 3, 7, 50])
 def test_thinned_positions_are_evenly_spread_and_inside(count):
     at = evenly(5, 15, count)

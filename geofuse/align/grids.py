@@ -94,12 +94,15 @@ def positions(source: Grid, target: Grid, cols: np.ndarray, rows: np.ndarray) ->
     Returns
     -------
     tuple of ndarray
-        Columns and rows in ``target``, float64; not finite where the coordinates cannot be transformed.
+        Columns and rows in ``target``, float64; not finite where the coordinates cannot be transformed. Longitudes are those
+        nearest to the target, by whole turns: 181 degrees is -179 to an image that lies there.
     """
     cols, rows = np.asarray(cols, float), np.asarray(rows, float)
     if source.crs == target.crs:
-        x, y = (~target.transform @ source.transform) @ (cols, rows)
-        return np.asarray(x), np.asarray(y)
+        place = ~target.transform @ source.transform
+        x, y = place @ (cols, rows)
+        middle, _ = place @ (source.width / 2, source.height / 2)
+        return np.asarray(x) + turns(middle, target), np.asarray(y)
     from rasterio.errors import CRSError
     from rasterio.warp import transform
 
@@ -109,7 +112,15 @@ def positions(source: Grid, target: Grid, cols: np.ndarray, rows: np.ndarray) ->
     except CRSError as err:
         raise InputError(f"no transformation from {crs_label(source.crs)} to {crs_label(target.crs)}: {err}") from None
     x, y = ~target.transform @ (np.array(x, float), np.array(y, float))
-    return x.reshape(cols.shape), y.reshape(cols.shape)
+    return (x + turns(x, target)).reshape(cols.shape), y.reshape(cols.shape)
+
+
+def turns(cols: np.ndarray | float, target: Grid) -> np.ndarray | float:
+    """Return how many columns to add to bring columns next to the target by whole turns of the globe; 0 if it has no degrees."""
+    if not getattr(target.crs, "is_geographic", False):
+        return 0.0
+    turn = 2 * np.pi / target.crs.units_factor[1] / target.transform.a
+    return turn * np.round((target.width / 2 - cols) / turn)
 
 
 def plan_grids(hsi: Grid, msi: Grid) -> GridPlan:
@@ -127,7 +138,8 @@ def plan_grids(hsi: Grid, msi: Grid) -> GridPlan:
     left, right, top, bottom = cols[seen].min(), cols[seen].max(), rows[seen].min(), rows[seen].max()
     if min(right, msi.width) <= max(left, 0) or min(bottom, msi.height) <= max(top, 0):
         found = _box_label(*(msi.transform @ (left, top)), *(msi.transform @ (right, bottom)), msi.crs)
-        raise InputError(f"the images do not overlap: the HSI covers {found}, the MSI {extent_label(msi)}; give two of one place")
+        remedy = _unplaced(hsi, msi) or "give two of one place"
+        raise InputError(f"the images do not overlap: the HSI covers {found}, the MSI {extent_label(msi)}; {remedy}")
     ratio_x, ratio_y = _ratios(hsi, msi, left, right, top, bottom)
     ratio = _whole_ratio(ratio_x, ratio_y, hsi, msi)
     why_warp = _why_warp(hsi, msi, ratio, ratio_x, ratio_y)
@@ -142,6 +154,17 @@ def plan_grids(hsi: Grid, msi: Grid) -> GridPlan:
         raise InputError(f"the images overlap by {found} only; at ratio {ratio} at least {least} x {least} are needed")
     fine = Window(*_whole(output.row0, output.row1, row, ratio), *_whole(output.col0, output.col1, col, ratio))
     return GridPlan(ratio, why_warp, row, col, fine, output)
+
+
+def _unplaced(*images: Grid) -> str:
+    """Return what to do with images without a geotransform, whose pixels are 1 wide and start at 0; empty if both have one."""
+    named = zip(("the HSI", "the MSI"), images, strict=True)
+    unplaced = [name for name, grid in named if tuple(grid.transform)[:6] == (1, 0, 0, 0, -1, grid.height)]
+    return (
+        f"no geotransform in {' and '.join(unplaced)}: georeference first, for example with gdal_edit.py -a_ullr"
+        if unplaced
+        else ""
+    )
 
 
 def crs_label(crs: Any) -> str:
@@ -191,7 +214,7 @@ def _whole_ratio(ratio_x: float, ratio_y: float, hsi: Grid, msi: Grid) -> int:
         raise InputError(f"the HSI's pixels are the smaller ones ({sizes}); they look swapped: give the hyperspectral image first")
     whole = int(np.floor(ratio + 0.5))
     if not MIN_RATIO <= whole <= MAX_RATIO:
-        expected = f"expected {MIN_RATIO} to {MAX_RATIO}; resample one of the images"
+        expected = f"expected {MIN_RATIO} to {MAX_RATIO}; {_unplaced(hsi, msi) or 'resample one of the images'}"
         raise InputError(f"the HSI's pixels are {ratio:.3g} times as large as the MSI's ({sizes}); {expected}")
     return whole
 

@@ -1,19 +1,51 @@
-"""Reading a scene's grid, and turning south-up and mirrored scenes north up (a lazy change of order, no resampling)."""
+"""Taking what the user hands over as a scene, reading its grid, and turning south-up and mirrored scenes north up.
+
+Turning is a lazy change of order, no resampling.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import xarray as xr
 
 from geofuse.align.grids import Grid
 from geofuse.errors import InputError
+from geofuse.scene import DIMS
 
 if TYPE_CHECKING:
-    import xarray as xr
     from affine import Affine
 
 _TOLERANCE = 0.01  # pixels, anywhere in the image
+
+
+def as_scene(given: Any, kind: str) -> xr.DataArray:
+    """Return an image as (band, y, x) with NaN where it has the no-data value that it declares (as rioxarray reads files unmasked).
+
+    Parameters
+    ----------
+    given
+        What should be a scene (see :mod:`geofuse.scene`); its dimensions may be in another order.
+    kind
+        ``HSI`` or ``MSI``, for error messages.
+
+    Raises
+    ------
+    InputError
+        If it is no DataArray of these dimensions.
+    """
+    import rioxarray  # noqa: F401  (registers .rio)
+
+    if not isinstance(given, xr.DataArray):
+        raise InputError(
+            f"the {kind} is a {type(given).__name__}; expected an xarray.DataArray, such as geofuse.open_scene(path) gives"
+        )
+    if sorted(given.dims) != sorted(DIMS) or 0 in given.shape:
+        remedy = "add the band with .expand_dims('band')" if sorted(given.dims) == ["x", "y"] else "rename or select its dimensions"
+        raise InputError(f"the {kind} has dimensions {dict(given.sizes)}; expected non-empty (band, y, x): {remedy}")
+    scene, nodata = given.transpose(*DIMS), given.rio.nodata
+    return scene if nodata is None or np.isnan(nodata) else scene.where(scene != nodata)
 
 
 def north_up(scene: xr.DataArray, name: str) -> tuple[xr.DataArray, Grid, tuple[str, ...]]:
@@ -29,13 +61,14 @@ def north_up(scene: xr.DataArray, name: str) -> tuple[xr.DataArray, Grid, tuple[
     Raises
     ------
     InputError
-        If the scene is not one, is empty, has no CRS or is rotated.
+        If the scene has no CRS or is rotated.
     """
     import rioxarray  # noqa: F401  (registers .rio)
     from affine import Affine
 
-    if scene.dims != ("band", "y", "x") or 0 in scene.shape:
-        raise InputError(f"{name} has dimensions {dict(scene.sizes)}; expected non-empty (band, y, x)")
+    if scene.rio.crs is None and "placed_by" in scene.attrs:
+        remedy = "put it on a grid first, for example: gdalwarp -t_srs EPSG:32633 FILE PLACED.tif"
+        raise InputError(f"{name} is placed by {scene.attrs['placed_by']} only; {remedy}")
     if scene.rio.crs is None:
         raise InputError(f"{name} has no CRS; set the right one, for example: gdal_edit.py -a_srs EPSG:32633 FILE")
     height, width = scene.sizes["y"], scene.sizes["x"]

@@ -16,7 +16,7 @@ from geofuse.align.coregister import Registration, check_mode, pixel_metres, put
 from geofuse.align.dataset import Part, nested_dataset, window_attrs
 from geofuse.align.estimated import Sought, less_offset, psf_note, response_content, rows_note
 from geofuse.align.grids import Grid, GridPlan, plan_grids
-from geofuse.align.orient import north_up
+from geofuse.align.orient import as_scene, north_up
 from geofuse.align.pan import estimate_pan_response, refuse_unless_pan
 from geofuse.align.warp import source_window, warp
 from geofuse.errors import InputError
@@ -128,6 +128,7 @@ def make_pair(
         If there is no ``srf`` and the MSI has several bands.
     """
     check_mode(coregister)
+    hsi, msi = as_scene(hsi, "HSI"), as_scene(msi, "MSI")
     sought = Sought.of(srf, psf, response, srf_bands, msi_bands)
     hsi_name, msi_name = (_name(scene, kind) for scene, kind in ((hsi, "HSI"), (msi, "MSI")))
     _refuse_swapped_bands(hsi, msi)

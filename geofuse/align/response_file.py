@@ -25,6 +25,7 @@ from geofuse.sensors.psf import Psf
 
 FORMAT, VERSION = "geofuse-response", 1
 _MOST_BYTES = 2**26
+_REMEDY = "give one that 'geofuse estimate -o FILE.json' wrote"
 _SAME_NM = 1.0
 
 
@@ -86,7 +87,7 @@ def read_response_file(path: str | os.PathLike[str]) -> ResponseFile:
     try:
         text = path.read_text(encoding="utf-8")
     except ValueError as err:
-        raise InputError(f"response file {path} cannot be read: {err}") from None
+        raise InputError(f"response file {path} cannot be read ({err}); {_REMEDY}") from None
     return response_from_text(text, f"response file {path}", str(path))
 
 
@@ -108,7 +109,8 @@ def response_from_text(text: str, name: str, path: str = "") -> ResponseFile:
     except InputError as err:
         raise InputError(f"{name} cannot be used: {err}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
-        raise InputError(f"{name} cannot be read: {type(err).__name__}: {err}") from None
+        reason = f"{type(err).__name__}: {err}"
+        raise InputError(f"{name} cannot be read ({reason}); {_REMEDY}") from None
 
 
 def _checked(path: str, content: dict[str, Any]) -> ResponseFile:

@@ -84,8 +84,9 @@ def _from_csv(path: Path, text: str) -> list[Row]:
 
 
 def _header(path: Path, cells: list[str]) -> list[str]:
-    if len(cells) == 1 and ";" in cells[0]:
-        raise InputError(f"{path}: semicolons between the columns; expected commas")
+    for mark, name in ((";", "semicolons"), ("\t", "tabs")):
+        if len(cells) == 1 and mark in cells[0]:
+            raise InputError(f"{path}: {name} between the columns; expected commas")
     names = [_name(cell) for cell in cells]
     for name in names:
         if not name or names.count(name) > 1:
@@ -95,7 +96,7 @@ def _header(path: Path, cells: list[str]) -> list[str]:
 
 
 def _name(text: str) -> str:
-    return text.strip().replace("_", "-")
+    return text.strip().lower().replace("_", "-")
 
 
 def _from_yaml(path: Path, text: str) -> list[Row]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 
 UNITS = {"psnr": "dB", "psnr_global": "dB", "sam": "degrees", "hsi_db": "dB", "msi_db": "dB"}
 MEANINGS = {
@@ -35,6 +36,13 @@ def score_lines(scores: Mapping[str, float]) -> list[str]:
         shown = "undefined" if math.isnan(value) else f"{value:.6g}"
         lines.append(f"{name:<12} {shown:>10} {UNITS.get(name, ''):<7} {MEANINGS[name]}".rstrip())
     return lines
+
+
+def note_lines(notes: Sequence[str]) -> list[str]:
+    """Write notes for the terminal, within 80 columns."""
+    return [
+        line for note in notes for line in textwrap.wrap(f"note: {note}", 80, subsequent_indent=" " * 6, break_long_words=False)
+    ]
 
 
 def json_number(value: float) -> float | str | None:

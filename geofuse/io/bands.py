@@ -133,8 +133,8 @@ def _from_header(dataset: DatasetReader, header: Mapping[str, str], index: Seque
 
 
 def _from_tags(dataset: DatasetReader, index: Sequence[int], strict: bool) -> BandSource | None:
-    """Read the tags ``wavelength``, ``wavelength_units``, ``fwhm``, which EnMAP-Box and geofuse write."""
-    tags = [dataset.tags(i) for i in index]
+    """Read the tags ``wavelength``, ``wavelength_units``, ``fwhm``, which EnMAP-Box and geofuse write; GDAL ignores their case."""
+    tags = [{key.lower(): value for key, value in dataset.tags(i).items()} for i in index]
     units = {t.get("wavelength_units", t.get("wavelength_unit", "")) for t in tags if "wavelength" in t}
     if len(units) > 1:
         if not strict:

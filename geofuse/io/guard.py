@@ -44,9 +44,9 @@ _FOREIGN = {
     b"CDF": "a netCDF file",
     b"\x89PNG": "a PNG picture",
     b"\xff\xd8\xff": "a JPEG picture",
-    b"PK\x03\x04": "a zip archive",
-    b"\x1f\x8b": "a gzip archive",
 }
+_ARCHIVES = {(0, b"PK\x03\x04"): "a zip archive", (0, b"\x1f\x8b"): "a gzip archive", (257, b"ustar"): "a tar archive"}
+"""By where in a file which bytes are."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,9 @@ def find_source(path: str | os.PathLike[str], *, allow_remote: bool = False) -> 
         if allow_remote:
             return Source(text, text, None)
         raise InputError(f"{text}: a VRT, which can point at any file; convert it to GeoTIFF, or allow it (allow_remote)")
+    archive = next((name for (start, magic), name in _ARCHIVES.items() if head.startswith(magic, start)), None)
+    if archive is not None:
+        raise InputError(f"{text}: {archive}; unpack it first and give the image or the product's folder in it")
     if kind is not None:
         raise InputError(f"{text}: {kind}; expected GeoTIFF, COG, JPEG 2000 or ENVI: convert it first (gdal_translate)")
     raise InputError(f"{text}: not a GeoTIFF, and no ENVI header beside it (it begins with {head[:12]!r}); give an image file")
@@ -130,7 +133,7 @@ def _first_bytes(path: Path) -> bytes:
         if not path.is_file():
             raise InputError(f"{path}: not a regular file; give an image file")
         with open(path, "rb") as file:
-            head = file.read(64)
+            head = file.read(512)
     except OSError as error:
         if isinstance(error, MissingFileError):
             raise
@@ -200,6 +203,13 @@ def known_crs(dataset: DatasetReader) -> CRS | None:
     """Return the CRS of a dataset; None also for a local one without a place on Earth (``Arbitrary`` in ENVI headers)."""
     crs = dataset.crs
     return None if not crs or crs.to_wkt().startswith(("LOCAL_CS", "ENGCRS")) else crs
+
+
+def placed_by(dataset: DatasetReader) -> str | None:
+    """Return by what a dataset without a grid is placed on Earth, or None."""
+    if known_crs(dataset) is None and dataset.gcps[0]:
+        return "ground control points"
+    return "rational polynomials (RPC)" if known_crs(dataset) is None and dataset.rpcs else None
 
 
 def header_path(dataset: DatasetReader) -> Path | None:

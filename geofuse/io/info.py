@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from geofuse.io import tiff
 from geofuse.io.bands import read_bands
-from geofuse.io.guard import find_source, known_crs, opened
+from geofuse.io.guard import find_source, known_crs, opened, placed_by
 from geofuse.io.products.detect import find_product
 from geofuse.io.reader import header_fields, provenance
 from geofuse.io.storage import Storage, read_storage
@@ -241,7 +241,11 @@ def _grid(t: Affine, crs: CRS | None, width: int, height: int) -> dict[str, Any]
 
 def _notes(dataset: DatasetReader, storage: Storage, conflict: str | None) -> list[str]:
     """Return what a user should know before fusing this image."""
-    notes = _grid_notes(known_crs(dataset), dataset.transform)
+    placed = placed_by(dataset)
+    notes = _grid_notes(known_crs(dataset), dataset.transform) if placed is None else []
+    if placed:
+        remedy = "gdalwarp -t_srs EPSG:... FILE PLACED.tif"
+        notes.append(f"placed by {placed} only: it cannot be fused before it is on a grid ({remedy})")
     if conflict:
         notes.append(f"the {conflict}; open it with the right wavelengths")
     if not storage.is_uniform:

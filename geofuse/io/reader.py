@@ -15,7 +15,7 @@ from geofuse.io import envi
 from geofuse.io.bands import read_bands
 from geofuse.io.chunking import chunk_sizes, file_fingerprint
 from geofuse.io.given import given_wavelengths
-from geofuse.io.guard import Source, find_source, header_path, known_crs, opened
+from geofuse.io.guard import Source, find_source, header_path, known_crs, opened, placed_by
 from geofuse.io.products.detect import find_product, open_found
 from geofuse.io.recent import RECENT, Piece
 from geofuse.io.storage import Storage, decode, read_storage
@@ -99,6 +99,7 @@ def open_scene(
         if report.conflict:
             raise InputError(f"{source.path}: the {report.conflict}; pass the right ones (wavelengths=, a CSV file)")
         attrs = {"source": os.fspath(path), "provenance": provenance(dataset, header)}
+        attrs |= {"placed_by": found} if (found := placed_by(dataset)) else {}
         return lazy_scene(source, dataset, storage, report.bands, attrs, chunks)
 
 

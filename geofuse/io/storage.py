@@ -107,7 +107,8 @@ def _alpha_band(dataset: DatasetReader) -> int | None:
     """Return the 1-based number of the alpha band, or None.
 
     GDAL labels the fourth of four 8-bit bands as alpha when it writes them unless told otherwise, so that near infrared often
-    carries the label. A band so labelled counts as alpha only if it is fully opaque or transparent wherever it was sampled.
+    carries the label. A band so labelled counts as alpha only if it is fully opaque or transparent wherever it was sampled: 0, or
+    the largest value of the type, 1 in floats, and 255, which gdalwarp writes into 32-bit types and floats.
     """
     from rasterio.enums import ColorInterp
 
@@ -116,7 +117,7 @@ def _alpha_band(dataset: DatasetReader) -> int | None:
         return None
     number = labelled[-1]
     opaque = np.iinfo(dataset.dtypes[0]).max if np.issubdtype(dataset.dtypes[0], np.integer) else 1.0
-    if "wavelength" not in dataset.tags(number) and _sampled_values(dataset, number) <= {0, opaque}:
+    if "wavelength" not in dataset.tags(number) and _sampled_values(dataset, number) <= {0, opaque, 255}:
         return number
     logger.warning("%s: band %d is labelled as alpha but holds an image; it is read as a spectral band", dataset.name, number)
     return None

@@ -18,7 +18,15 @@ from geofuse.errors import InputError
 from geofuse.io.bands import nm_per_unit
 from geofuse.io.chunking import chunk_sizes, file_fingerprint
 from geofuse.io.storage import Storage, decode
-from geofuse.io.zarr_store import Store, check_claims, find_store, missing_chunks, one_error, opened_store
+from geofuse.io.zarr_store import (
+    Store,
+    check_claims,
+    find_store,
+    missing_chunks,
+    one_error,
+    opened_store,
+    require_whole_chunks,
+)
 from geofuse.scene import BandMetadata, make_scene
 
 if TYPE_CHECKING:
@@ -99,7 +107,8 @@ def _find_image(store: Store, contents: xr.Dataset) -> xr.DataArray:
         names = ", ".join(str(array.name) for array in found[:5])
         raise InputError(f"{store.path}: holds {len(found)} images ({names}); keep one: ds[['{found[0].name}']].to_zarr(...)")
     held = ", ".join(f"{name} ({', '.join(map(str, array.dims))})" for name, array in list(contents.data_vars.items())[:4])
-    raise InputError(f"{store.path}: holds {held or 'no arrays'}; expected an image of numbers with dimensions (band, y, x)")
+    expected = "expected an image of numbers with dimensions (band, y, x): select or transpose it in xarray and write it again"
+    raise InputError(f"{store.path}: holds {held or 'no arrays'}; {expected}")
 
 
 def _missing(store: Store, name: str, array: Any, attrs: Mapping[str, Any]) -> list[str]:
@@ -136,9 +145,11 @@ def _bands(store: Store, image: xr.DataArray, contents: xr.Dataset) -> tuple[Ban
     unknown = BandMetadata.unknown(n)
     unit = numeric[wavelength].attrs.get("units") if wavelength else None
     names = along["band_name"].values if "band_name" in along else unknown.band_name
+    wavelength_nm = _nm(store, numeric, wavelength, unit, unknown.wavelength_nm)
+    in_um = wavelength is not None and bool((wavelength_nm > np.asarray(numeric[wavelength].values, float)).any())
     bands = BandMetadata(
-        _nm(store, numeric, wavelength, unit, unknown.wavelength_nm),
-        _nm(store, numeric, fwhm, unit, unknown.fwhm_nm),
+        wavelength_nm,
+        _nm(store, numeric, fwhm, "um" if in_um else "nm", unknown.fwhm_nm),
         np.asarray(numeric[good].values) != 0 if good else unknown.good_band,
         tuple(str(name) for name in names),
     )
@@ -271,4 +282,6 @@ class ZarrReader:
             raise InputError(f"{self.store.path}: changed since it was opened; open it again")
         with one_error(self.store):
             array = zarr.open_array(self.store.location, path=self.name, mode="r", zarr_format=3)
+            if self.store.is_local:
+                require_whole_chunks(array, os.path.join(self.store.location, self.name), window)
             return decode(np.asarray(array[window]), self.storage.select(window[0]))

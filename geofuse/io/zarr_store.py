@@ -6,10 +6,11 @@ before a value is read; links are not followed; only codecs that turn numbers in
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 SUFFIX = ".zarr"
 CODECS = ("bytes", "transpose", "sharding_indexed", "blosc", "gzip", "zstd", "crc32c", "vlen-utf8")
 MAX_ARRAYS = 64
+_BLOSC_HEADER = 16  # bytes, of which the last four are the size of the whole chunk
 _VERSION_2 = (".zgroup", ".zarray", ".zmetadata")
 _REMOTE = re.compile(r"^[a-z][a-z0-9+.-]+://.*\.zarr/?$", re.IGNORECASE)
 _INSTALL = "a Zarr store, which needs zarr; install it with: pip install 'geofuse[zarr]'"
@@ -179,6 +181,9 @@ def check_claims(store: Store, group: zarr.Group) -> dict[str, zarr.Array]:
         strange = sorted(set(_codec_names(array.metadata.to_dict().get("codecs", ()))) - set(CODECS))
         if strange:
             raise InputError(f"{store.path}: {name} needs the codec {strange[0]}; expected one of {', '.join(CODECS)}")
+        if store.is_local and array.ndim == 1:  # read at once, with the metadata
+            with one_error(store):
+                require_whole_chunks(array, os.path.join(store.location, name), (slice(0, array.shape[0]),))
     return arrays
 
 
@@ -198,3 +203,31 @@ def missing_chunks(store: Store, name: str, array: zarr.Array) -> int:
     blocks = array.shards or array.chunks
     expected = math.prod(-(-n // size) for n, size in zip(array.shape, blocks, strict=True))
     return max(0, expected - store.chunk_files.get(name, 0))
+
+
+def require_whole_chunks(array: zarr.Array, folder: str | os.PathLike[str], window: Sequence[slice]) -> None:
+    """Raise ``ValueError`` if a chunk of a window is shorter than Blosc says at its beginning: Blosc reads on and the process dies.
+
+    Parameters
+    ----------
+    array
+        The array that is about to be read; other codecs notice what they lack and are not looked at.
+    folder
+        Where its chunks are.
+    window
+        Start and stop along each of its axes.
+    """
+    codecs = [codec["name"] for codec in array.metadata.to_dict()["codecs"]]
+    if codecs[-1] != "blosc":
+        return
+    spans = [range(along.start // size, -(-along.stop // size)) for along, size in zip(window, array.chunks, strict=True)]
+    for place in itertools.product(*spans):
+        key = array.metadata.encode_chunk_key(place)
+        try:
+            with open(os.path.join(folder, key), "rb") as file:
+                head, size = file.read(_BLOSC_HEADER), os.fstat(file.fileno()).st_size
+        except FileNotFoundError:  # reads as the fill value
+            continue
+        told = int.from_bytes(head[12:16], "little") if len(head) == _BLOSC_HEADER else _BLOSC_HEADER
+        if size < told:
+            raise ValueError(f"chunk {key} has {size} of {told} bytes")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geofuse.align.grids import turns
 from geofuse.errors import InputError
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ def _to_source(fused: Grid, source: Grid, row: np.ndarray, col: np.ndarray) -> t
         moved = transform(fused.crs, source.crs, x.ravel(), y.ravel())
         x, y = (np.reshape(values, col.shape) for values in moved[:2])
     t = ~source.transform
-    return t.d * x + t.e * y + t.f, t.a * x + t.b * y + t.c
+    col = t.a * x + t.b * y + t.c
+    return t.d * x + t.e * y + t.f, col + turns(col, source)
 
 
 def picture_points(fused: Grid, source: Grid, side: int) -> Points:
@@ -107,6 +109,9 @@ def picture_points(fused: Grid, source: Grid, side: int) -> Points:
         If the two do not overlap.
     """
     step = None if _crs_differ(fused, source) else ~fused.transform * source.transform  # source pixels to fused pixels
+    if step is not None:
+        middle, _ = step * (source.width / 2, source.height / 2)
+        step = step.translation(turns(middle, fused), 0) * step
     upright = step is not None and step.a > 0 and step.e > 0
     if not upright or max(abs(step.b), abs(step.d)) * max(source.height, source.width) > _TURN:
         height, width = thinned(fused.height, fused.width, side)

@@ -106,3 +106,30 @@ def test_pairs_that_cannot_be_fused_are_refused(coarse, message):
     with pytest.raises(InputError, match=message) as caught:
         plan_grids(coarse, grid(48, 40, 300000, 4000000, 7.5))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("coarse_x", "fine_x"), [(-180.01, 179.99), (250.0, -110.0), (179.99, -180.01)])
+def test_longitudes_a_whole_turn_apart_are_the_same(coarse_x, fine_x):
+    plan = plan_grids(grid(12, 10, coarse_x, 50, 0.004, LONLAT), grid(48, 40, fine_x, 50, 0.001, LONLAT))
+    assert (plan.ratio, plan.why_warp, plan.output) == (4, "", Window(0, 48, 0, 40))
+
+
+@pytest.mark.parametrize("fine_x", [179.9, -180.1])
+def test_a_projected_image_across_the_antimeridian_lies_in_one_piece_on_degrees(fine_x):
+    coarse, fine = grid(40, 60, 705000, 5766000, 30, CRS.from_epsg(32660)), grid(400, 2000, fine_x, 52.2, 0.0001, LONLAT)
+    x, y = positions(coarse, fine, np.arange(0.0, 61), np.zeros(61))
+    assert (np.diff(x) > 0).all() and np.ptp(np.diff(x)) < 0.01 and 0 < x[0] < x[-1] < 2000
+    back, _ = positions(fine, coarse, x, y)
+    np.testing.assert_allclose(back, np.arange(61), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("hsi", "msi", "who"),
+    [
+        (grid(12, 10, 0, 12, 1), grid(48, 40, 300000, 4000000, 7.5), "the HSI"),
+        (grid(12, 10, 0, 12, 1), grid(48, 40, 0, 48, 1), "the HSI and the MSI"),
+    ],
+)
+def test_images_without_a_geotransform_are_told_from_images_of_other_places(hsi, msi, who):
+    with pytest.raises(InputError, match=f"no geotransform in {who}: georeference first"):
+        plan_grids(hsi, msi)

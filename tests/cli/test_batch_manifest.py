@@ -65,6 +65,7 @@ def test_yaml_values_are_text_whatever_yaml_would_make_of_them(tmp_path):
         ("m.csv", "hsi,msi\n", "lists no scene"),
         ("m.csv", "hsi,hsi\na,b\n", "column hsi appears twice"),
         ("m.csv", "hsi;msi\na;b\n", "semicolons"),
+        ("m.csv", "hsi\tmsi\na\tb\n", "tabs"),
         ("m.csv", "hsi,msi\na,b,c\n", "line 2: 3 cells under 2 columns"),
         ("m.csv", 'hsi,msi\n"a,b\n', "not a CSV table"),
         ("m.yaml", "scenes:\n- hsi: a\n  hsi: b\n", "line 3: hsi is given twice"),

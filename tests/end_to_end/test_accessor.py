@@ -3,6 +3,8 @@
 import dask
 import numpy as np
 import pytest
+import rasterio
+import rioxarray
 
 import geofuse
 from geofuse.errors import InputError, UnknownNameError, UsageError
@@ -108,3 +110,50 @@ def test_an_unknown_method_is_refused(job):
 def test_a_dataset_that_is_no_pair_is_refused(job):
     with pytest.raises(InputError, match="geofuse.open_pair"):
         open_pair(job).drop_vars("response").fusion.subspace()
+
+
+def test_a_pair_in_memory_fuses_like_a_lazy_one(job):
+    pair = open_pair(job)
+    np.testing.assert_array_equal(pair.compute().fusion.subspace().values, pair.fusion.subspace().values)
+
+
+def test_the_order_of_dimensions_does_not_matter(job):
+    hsi, msi = geofuse.open_scene(job.hsi_path), geofuse.open_scene(job.msi_path)
+    fused = hsi.transpose("y", "x", "band").fusion.subspace(msi.transpose("x", "y", "band"), srf=job.camera, psf="box")
+    np.testing.assert_array_equal(fused.values, open_pair(job).fusion.subspace().values)
+
+
+def test_no_data_that_rioxarray_leaves_as_numbers_is_no_data(job, make):
+    job.hsi[:, :4, :5] = job.msi[:, 50:, 70:] = np.nan
+    job.write()
+    hsi, msi = (rioxarray.open_rasterio(path) for path in (job.hsi_path, job.msi_path))
+    assert hsi.dtype == msi.dtype == np.int16 and hsi.rio.nodata == make.NODATA
+    fused = hsi.assign_coords(wavelength=("band", make.NM)).fusion.subspace(msi, srf=job.camera, psf="box")
+    expected = open_pair(job).fusion.subspace().values
+    np.testing.assert_allclose(fused.values * make.SCALE, expected, rtol=0.02, atol=0.002)
+    assert np.isnan(expected).any()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda msi: msi.values, "the MSI is a ndarray; expected an xarray.DataArray"),
+        (lambda msi: msi.attrs["source"], "the MSI is a str; .*open_scene"),
+        (lambda msi: msi.isel(band=0), "expand_dims"),
+        (lambda msi: msi.rename(y="lat"), "rename or select its dimensions"),
+    ],
+)
+def test_what_is_no_scene_is_refused(job, change, words):
+    hsi, msi = geofuse.open_scene(job.hsi_path), geofuse.open_scene(job.msi_path)
+    with pytest.raises(InputError, match=words):
+        hsi.fusion.subspace(change(msi), srf=job.camera)
+
+
+def test_a_raster_that_rioxarray_writes_declares_the_no_data(job):
+    job.msi[:, 50:, 70:] = np.nan
+    fused = open_pair(job.write()).fusion.subspace()
+    fused.rio.to_raster(job.folder / "fused.tif")
+    with rasterio.open(job.folder / "fused.tif") as dataset:
+        assert (
+            np.isnan(dataset.nodata) and (dataset.read_masks(1)[50:, 70:] == 0).all() and dataset.transform == fused.rio.transform()
+        )

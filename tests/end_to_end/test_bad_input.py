@@ -261,6 +261,7 @@ def test_data_in_both_but_nowhere_together(job, refused):
         (("--psf", "gaussian:99"), "FWHM from 0.05 to 5"),
         (("--psf", "absent.npy"), "absent.npy does not exist"),
         (("--dtype", "int17"), "'int17'; expected one of"),
+        (("--dtype", "uint8"), "uint8 holds less: give --scale"),
         (("--scale", "0"), "scale"),
         (("--scale", "nan"), "scale"),
         (("--tile", "4"), "--tile"),
@@ -322,6 +323,26 @@ def test_an_envi_output_in_the_place_of_an_envi_input(job, refused, make, given,
     arguments = job.arguments(job.folder / output, "--driver", "ENVI")
     arguments[1] = str(job.folder / given)
     refused(job, arguments=arguments, output="unrelated.tif")
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [("msi.tif", "an input of this run"), ("camera.csv", "an input of this run"), ("fused.tif", "as the result and as the page")],
+)
+def test_a_page_in_the_place_of_an_input_or_of_the_result(job, refused, page, words):
+    refused(job, "--report", job.folder / page, words=words)
+
+
+def test_a_page_of_a_result_in_the_place_of_the_result(job, refused):
+    arguments = ["report", str(job.hsi_path), "-o", str(job.hsi_path)]
+    refused(job, arguments=arguments, output="hsi.tif", words="is an input of this run")
+
+
+def test_an_output_in_the_place_of_the_header_of_an_input(job, refused, make):
+    make.write(job.folder / "hsi.dat", job.hsi, job.grid(4), driver="ENVI", nm=make.NM)
+    arguments = job.arguments(job.folder / "hsi.hdr")
+    arguments[1] = str(job.folder / "hsi.dat")
+    refused(job, arguments=arguments, output="unrelated.tif", words="is an input of this run")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

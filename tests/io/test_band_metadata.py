@@ -27,6 +27,13 @@ def test_units_of_band_tags_become_nm(files, tmp_path, unit, factor):
     np.testing.assert_allclose(scene.fwhm.values, 10)
 
 
+def test_the_case_of_band_tags_does_not_matter(files, tmp_path):
+    shouted = [{key.upper(): value for key, value in tag.items()} for tag in tags(NM / 1000, "Micrometers", [0.01] * 3)]
+    scene = open_scene(tif(files, tmp_path / "a.tif", band_tags=shouted))
+    np.testing.assert_allclose(scene.wavelength.values, NM)
+    np.testing.assert_allclose(scene.fwhm.values, 10)
+
+
 @pytest.mark.parametrize(("factor", "word"), [(1, "nm"), (1e-3, "um")])
 def test_a_missing_unit_is_guessed_from_the_size_and_said(files, tmp_path, caplog, factor, word):
     scene = open_scene(tif(files, tmp_path / "a.tif", band_tags=tags(NM * factor, None)))

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from geofuse.errors import InputError
+from geofuse.errors import InputError, OutputError
 from geofuse.io import open_scene
 from geofuse.io.products import landsat
 from geofuse.io.products.detect import find_product
+from geofuse.pipeline import refuse_overwriting_input
 from geofuse.sensors import load_response, match_bands
 
 L8 = "LC08_L2SP_020039_20150804_20200908_02_T1"
@@ -119,3 +120,11 @@ def test_a_truncated_band_is_refused(tmp_path, files):
 def test_other_folders_are_not_taken_for_landsat(tmp_path, files):
     files.make_tif(tmp_path / "LC08_B4.TIF", np.ones(SHAPE, "uint16"))
     assert not landsat.matches(tmp_path)
+
+
+def test_no_band_of_an_input_is_written_over(tmp_path, files):
+    write(tmp_path / "scene", files)
+    metadata, band = tmp_path / "scene" / f"{L8}_MTL.txt", tmp_path / "scene" / f"{L8}_SR_B4.TIF"
+    with pytest.raises(OutputError, match="is an input of this run"):
+        refuse_overwriting_input(band, [metadata])
+    refuse_overwriting_input(tmp_path / "scene" / "fused.tif", [metadata])

@@ -2,11 +2,14 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from rasterio.control import GroundControlPoint
+from rasterio.enums import ColorInterp
 
 import geofuse.io.chunking as chunking_module
 import geofuse.io.reader as reader_module
+from geofuse.align.orient import north_up
 from geofuse.errors import InputError
-from geofuse.io import open_scene
+from geofuse.io import describe, open_scene
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32", "float64"])
@@ -122,11 +125,33 @@ def test_an_alpha_band_becomes_the_mask(files, tmp_path):
     assert scene.shape == (3, 40, 30) and np.isnan(scene.values[:, 5:9]).all() and np.isnan(scene.values).sum() == 3 * 4 * 30
 
 
+@pytest.mark.parametrize(("dtype", "opaque"), [("int16", 32767), ("float32", 1), ("float32", 255), ("int32", 255)])
+def test_the_alpha_band_that_gdalwarp_writes_becomes_the_mask(files, tmp_path, dtype, opaque):
+    stored = files.counts((3, 40, 30), dtype)
+    stored[2] = opaque
+    stored[2, 5:9] = 0
+    path = files.make_tif(tmp_path / "a.tif", stored)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.colorinterp = (ColorInterp.gray, ColorInterp.undefined, ColorInterp.alpha)
+    scene = open_scene(path)
+    assert scene.shape == (2, 40, 30) and np.isnan(scene.values[:, 5:9]).all() and np.isnan(scene.values).sum() == 2 * 4 * 30
+
+
 def test_near_infrared_that_gdal_labels_as_alpha_stays_a_band(files, tmp_path, caplog):
     stored = files.counts((4, 40, 30), "uint8")
     scene = open_scene(files.make_tif(tmp_path / "a.tif", stored, photometric="RGB", alpha="yes"))
     assert (scene.values == stored).all()
     assert "band 4 is labelled as alpha" in caplog.text
+
+
+def test_ground_control_points_without_a_grid_are_told(files, tmp_path):
+    points = [GroundControlPoint(row, col, 500000 + 30 * col, 4000000 - 30 * row) for row in (0, 40) for col in (0, 30)]
+    path = files.make_tif(tmp_path / "a.tif", files.counts(), crs=None, transform=None)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.gcps = (points, "EPSG:32633")
+    with pytest.raises(InputError, match="placed by ground control points only; put it on a grid first, .*gdalwarp"):
+        north_up(open_scene(path), "the HSI a.tif")
+    assert any("placed by ground control points only" in note for note in describe(path).notes)
 
 
 def test_opening_reads_no_pixel_and_each_chunk_is_read_once(files, tmp_path, monkeypatch):

@@ -51,7 +51,9 @@ def test_a_fifo_does_not_hang(tmp_path):
         (b"Dear reader,\nthis is no image", "not a GeoTIFF, and no ENVI header beside it"),
         (b"\x89PNG\r\n\x1a\n1234", "a PNG picture"),
         (b"\x89HDF\r\n\x1a\n1234", "an HDF5 or netCDF-4 file"),
-        (b"PK\x03\x04aaaa", "a zip archive"),
+        (b"PK\x03\x04aaaa", "a zip archive; unpack it first"),
+        (b"\x1f\x8baaaa", "a gzip archive; unpack it first"),
+        (b"LC08_L2SP".ljust(257, b"\0") + b"ustar\x0000", "a tar archive; unpack it first"),
     ],
 )
 def test_other_content_named_tif(tmp_path, head, words):

@@ -212,12 +212,45 @@ def test_an_incomplete_or_damaged_store_is_refused_in_one_line(store):
     chunk = store / "image" / "c" / "0" / "1" / "0"
     content = chunk.read_bytes()
     chunk.write_bytes(content[: len(content) // 2])
-    with pytest.raises(InputError, match="cannot be read .*it is damaged: copy or download it again") as caught:
+    with pytest.raises(
+        InputError, match=r"cannot be read \(chunk c/0/1/0 has .* bytes\); it is damaged: copy or .*again"
+    ) as caught:
         open_scene(store).compute(scheduler="sync")
     assert "\n" not in str(caught.value)
     chunk.unlink()
     with pytest.raises(InputError, match="1 chunks of image are missing; copy or download it again"):
         open_scene(store)
+
+
+@pytest.mark.parametrize(("factor", "units"), [(1, None), (1, "nm"), (1e-3, None), (1e-3, "um")])
+def test_a_width_without_a_unit_has_that_of_the_wavelengths(tmp_path, factor, units):
+    nm, told = np.array([450.0, 700, 2300]), {"units": units} if units else {}
+    coords = {"wavelength": ("band", nm * factor, told), "fwhm": ("band", np.full(3, 11.0) * factor)}
+    coords |= {"y": np.arange(6.0), "x": np.arange(5.0)}
+    image = xr.DataArray(np.ones((3, 6, 5), "float32"), dims=("band", "y", "x"), coords=coords)
+    image.to_dataset(name="image").to_zarr(tmp_path / "a.zarr", zarr_format=3, consolidated=False)
+    scene = open_scene(tmp_path / "a.zarr")
+    np.testing.assert_allclose(scene.wavelength, nm)
+    np.testing.assert_allclose(scene.fwhm, 11)
+
+
+@pytest.mark.parametrize("kept", [0, 7, 16, 100])
+def test_a_chunk_that_is_cut_short_never_reaches_blosc_which_would_read_on(tmp_path, kept):
+    xr.Dataset(
+        {"image": (("band", "y", "x"), np.ones((2, 40, 30), "int16"))}, {"y": np.arange(40.0), "x": np.arange(30.0)}
+    ).to_zarr(
+        tmp_path / "a.zarr",
+        zarr_format=3,
+        consolidated=False,
+        encoding={name: {"compressors": (zarr.codecs.BloscCodec(),)} for name in ("image", "x", "y")},
+    )
+    for chunk in ("image/c/0/0/0", "x/c/0"):
+        whole = (tmp_path / "a.zarr" / chunk).read_bytes()
+        (tmp_path / "a.zarr" / chunk).write_bytes(whole[:kept] if kept < len(whole) else whole[:-1])
+        with pytest.raises(InputError, match="it is damaged"):
+            open_scene(tmp_path / "a.zarr").compute(scheduler="sync")
+        (tmp_path / "a.zarr" / chunk).write_bytes(whole)
+    assert (open_scene(tmp_path / "a.zarr").values == 1).all()
 
 
 @pytest.mark.parametrize(

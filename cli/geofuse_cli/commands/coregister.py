@@ -77,7 +77,7 @@ def coarse_scene(pair: xr.Dataset) -> xr.DataArray:
 
 
 def describe(found: dict) -> list[str]:
-    """Write the findings for people."""
+    """Write the findings for people, within 80 columns."""
     if found["model"] == "none":
         return [f"not possible: {found['why']}"]
     (row, col), (x, y) = found["shift"], found["shift_m"]
@@ -95,4 +95,5 @@ def describe(found: dict) -> list[str]:
     if found["model"] != "shift":
         (a, b), (c, d) = found["slope"]
         lines.insert(2, f"slope       x {d:+.5f} along x, {c:+.5f} along y; y {b:+.5f} along x, {a:+.5f} along y")
-    return [*lines, *([f"written to {found['output']}"] if "output" in found else [])]
+    lines += [f"written to {found['output']}"] if "output" in found else []
+    return [click.wrap_text(line, 80, "", " " * 12) if len(line) > 80 else line for line in lines]

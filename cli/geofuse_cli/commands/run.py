@@ -123,15 +123,16 @@ def command(
     units and type.
     """
     from geofuse.flow.cluster import tile_engine
-    from geofuse.io import check_output_path
-    from geofuse.pipeline import ExecutionOptions, FusionSettings, OutputOptions, run
+    from geofuse.pipeline import ExecutionOptions, FusionSettings, OutputOptions, refuse_clashes, run, uncertainty_path
     from geofuse_cli.progress import Reporter
 
-    if page is not None:
-        check_output_path(page)
     output = output or Path(msi).with_name(f"{Path(hsi).stem}-fused.tif")
     options = adaptation(adapt, prior)
     settings = FusionSettings(method, preset, options, tile, overlap, seed, device, prior, weights, uncertainty)
+    if page is not None:  # the other outputs are checked by the run itself, which knows of no page
+        files = {"the prior": save_prior, "the weights": write_weights}
+        files |= {"the uncertainty": uncertainty_path(output, uncertainty_output, settings), "the page": page}
+        refuse_clashes({"the result": output, **files}, (hsi, msi, *pair.files, prior, weights))
     with Reporter() as reporter:
         with tile_engine(workers, scheduler, [hsi, msi, pair.mask], device) as engine:
             summary = run(

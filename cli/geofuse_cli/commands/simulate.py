@@ -95,4 +95,4 @@ def command(
     noise = "no noise" if made["snr_db"] is None else f"SNR {made['snr_db']:g} dB, seed {made['seed']}"
     click.echo(f"ratio {made['ratio']}, PSF {made['psf']}, {made['srf']} {', '.join(made['msi_bands'])}, {noise}")
     for note in pair.notes:
-        click.echo(f"note: {note}")
+        click.echo(click.wrap_text(f"note: {note}", 80, "", " " * 6))
