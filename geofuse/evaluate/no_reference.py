@@ -12,7 +12,7 @@ from geofuse.degradation import SpatialOperator
 from geofuse.errors import InputError
 from geofuse.evaluate.recorded import as_recorded
 from geofuse.evaluate.reference import overlap, pair_bands
-from geofuse.evaluate.tables import json_scores, score_lines
+from geofuse.evaluate.tables import json_scores, note_lines, score_lines
 from geofuse.metrics import FullScale, score_without_reference
 from geofuse.pipeline import PairOptions
 from geofuse.scene import BandMetadata, band_metadata, make_scene
@@ -56,7 +56,7 @@ class NoReferenceEvaluation:
     def to_text(self) -> str:
         """Return the result as a table for the terminal."""
         counts = f"{self.n_bands} and {self.n_msi_bands} bands, {self.n_pixels} coarse pixels, ratio {self.ratio}"
-        return "\n".join([*score_lines(self.scores), counts, *(f"note: {note}" for note in self.notes)])
+        return "\n".join([*score_lines(self.scores), counts, *note_lines(self.notes)])
 
 
 def evaluate_without_reference(

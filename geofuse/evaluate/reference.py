@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geofuse.errors import InputError, OutputError, UsageError
-from geofuse.evaluate.tables import json_scores, score_lines
+from geofuse.evaluate.tables import json_scores, note_lines, score_lines
 from geofuse.metrics import score
 from geofuse.scene import BandMetadata, band_metadata
 
@@ -95,7 +95,7 @@ class Evaluation:
         """Return the overall result as a table for the terminal."""
         lines = score_lines(self.scores)
         lines.append(f"{len(self.band_name)} bands, {self.n_pixels} pixels, ratio {self.ratio:g}")
-        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+        return "\n".join([*lines, *note_lines(self.notes)])
 
 
 def evaluate(fused: str | Path, reference: str | Path, ratio: float | None = None) -> Evaluation:

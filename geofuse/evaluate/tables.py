@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterable, Mapping
 
 UNITS = {"psnr": "dB", "psnr_global": "dB", "sam": "degrees", "hsi_db": "dB", "msi_db": "dB"}
 MEANINGS = {
@@ -33,8 +34,13 @@ def score_lines(scores: Mapping[str, float]) -> list[str]:
     lines = []
     for name, value in scores.items():
         shown = "undefined" if math.isnan(value) else f"{value:.6g}"
-        lines.append(f"{name:<12} {shown:>10} {UNITS.get(name, ''):<7} {MEANINGS[name]}".rstrip())
+        lines.append(f"{name:<11} {shown:>11} {UNITS.get(name, ''):<7} {MEANINGS[name]}".rstrip())
     return lines
+
+
+def note_lines(notes: Iterable[str]) -> list[str]:
+    """Write one note after the other, within 80 columns."""
+    return [textwrap.fill(f"note: {note}", 80, subsequent_indent=" " * 6, break_on_hyphens=False) for note in notes]
 
 
 def json_number(value: float) -> float | str | None:

@@ -73,7 +73,7 @@ def describe(content: dict[str, Any], notes: list[str]) -> list[str]:
     for i, name in enumerate([] if known else response["band_names"]):
         centre, width = _centre_and_width(content, i)
         lines.append(f"{name[:16]:<16}{centre:>8.1f}{width:>10.1f}{response['gain'][i]:>10.4g}{response['left_over'][i]:>12.2%}")
-    return [*lines, *(f"note: {note}" for note in notes)]
+    return [*lines, *(click.wrap_text(f"note: {note}", 80, "", " " * 6) for note in notes)]
 
 
 def _axis(content: dict[str, Any]) -> tuple[list[float], str]:
