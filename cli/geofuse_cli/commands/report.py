@@ -32,11 +32,13 @@ def command(
     --reference it has error maps, PSNR by band and the scores of 'geofuse evaluate'.
     """
     from geofuse.io import check_output_path, open_scene
+    from geofuse.pipeline import refuse_overwriting_input
     from geofuse.report import write_figures, write_report
     from geofuse_cli.progress import Reporter
 
     output = output or Path(fused).with_suffix(".html")
     check_output_path(output)
+    refuse_overwriting_input(output, (fused, reference, hsi, msi, wavelengths))
     coarse = open_scene(hsi, wavelengths=wavelengths) if hsi is not None else None
     with Reporter() as reporter:
         content = write_report(fused, output, reference, coarse, msi, report=reporter.report)

@@ -123,13 +123,12 @@ def command(
     units and type.
     """
     from geofuse.flow.cluster import tile_engine
-    from geofuse.io import check_output_path
     from geofuse.pipeline import ExecutionOptions, FusionSettings, OutputOptions, run
     from geofuse_cli.progress import Reporter
 
-    if page is not None:
-        check_output_path(page)
     output = output or Path(msi).with_name(f"{Path(hsi).stem}-fused.tif")
+    if page is not None:
+        _check_page(page, (hsi, msi, *pair.files, prior, weights), (output, save_prior, uncertainty_output, write_weights))
     options = adaptation(adapt, prior)
     settings = FusionSettings(method, preset, options, tile, overlap, seed, device, prior, weights, uncertainty)
     with Reporter() as reporter:
@@ -158,6 +157,18 @@ def adaptation(adapt: float | None, prior: Path | None) -> dict[str, float]:
     if adapt is not None and prior is None:
         raise click.UsageError("--adapt says how much a prior is adapted; give the prior with --prior, or leave --adapt out")
     return {} if adapt is None else {"adaptation": adapt}
+
+
+def _check_page(page: Path, inputs: tuple, outputs: tuple[Path | None, ...]) -> None:
+    """Refuse a page that cannot be written, or only over an input or another output."""
+    from geofuse.errors import OutputError
+    from geofuse.io import check_output_path
+    from geofuse.pipeline import refuse_overwriting_input
+
+    check_output_path(page)
+    refuse_overwriting_input(page, inputs)
+    if page.resolve() in [path.resolve() for path in outputs if path is not None]:
+        raise OutputError(f"{page} is asked for as the report and as another output; give each a name of its own")
 
 
 def _write_page(output: Path, page: Path, hsi: str, msi: str, pair: PairOptions, report: Report) -> None:
