@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,15 @@ _SAMPLE_SIDE = 512  # fine pixels of a window to learn from; fixed, so that the 
 _SAMPLE_SIDE_COARSE = 32
 _WHOLE_SAMPLES = 4  # so many windows are the whole of a scene; a larger one is sampled by windows of half the side
 _MAX_SAMPLES = 16
+_KINDS = {  # of an option, by its annotation: what a value is an instance of, and how messages call it
+    "None": (type(None), "None"),
+    "bool": (bool, "true or false"),
+    "int": (Integral, "a whole number"),
+    "float": (Real, "a number"),
+    "str": (str, "text"),
+    "tuple[int, ...]": ((tuple, list), "a list of whole numbers"),
+    "tuple[float, ...]": ((tuple, list), "a list of numbers"),
+}
 
 
 @dataclass(frozen=True)
@@ -250,14 +260,17 @@ def choose_options(kind: Any, name: str, preset: str, overrides: Mapping[str, An
     Raises
     ------
     UsageError
-        If the method has no such preset or option.
+        If the method has no such preset or option, or a value is not of the option's kind.
     """
     if preset not in kind.presets:
         raise UsageError(f"method {name} has no preset {preset!r}; it has {', '.join(kind.presets)}")
-    known = {f.name for f in dataclasses.fields(kind.presets[preset])}
-    for option in overrides:
+    known = {f.name: str(f.type) for f in dataclasses.fields(kind.presets[preset])}
+    for option, value in overrides.items():
         if option not in known:
             raise UsageError(f"method {name} has no option {option!r}; it has {', '.join(sorted(known)) or 'none'}")
+        expected = [_KINDS[part] for part in known[option].split(" | ")]
+        if not any(isinstance(value, types) and (types is bool or not isinstance(value, bool)) for types, _ in expected):
+            raise UsageError(f"option {option} of {name} must be {' or '.join(text for _, text in expected)}, found {value!r}")
     return dataclasses.replace(kind.presets[preset], **overrides)
 
 

@@ -148,6 +148,11 @@ def test_an_image_without_data_is_said(cube):
         evaluate_scenes(scene(cube), scene(np.full_like(cube, np.nan)), 4)
 
 
+def test_the_text_stays_within_80_columns(cube):
+    text = evaluate_scenes(scene(noisy(cube), crs=None), scene(cube, wavelengths=False), 4).to_text()
+    assert "note: " in text and max(len(line) for line in text.splitlines()) <= 80
+
+
 def test_json_holds_infinities_as_strings_and_the_undefined_as_null(cube):
     assert [json_number(v) for v in (np.inf, -np.inf, np.nan, 1.5)] == ["inf", "-inf", None, 1.5]
     told = json.loads(json.dumps(evaluate_scenes(scene(cube), scene(cube), 4).to_json(), allow_nan=False))

@@ -398,6 +398,21 @@ def test_run_writes_a_page_when_asked(files, tmp_path):
     assert [layer["id"] for layer in data_of(page.read_text(encoding="utf-8"))["layers"]] == ["hsi", "msi", "fused"]
 
 
+def test_a_page_never_takes_the_place_of_an_image(files, tmp_path, capsys):
+    from geofuse_cli.main import run
+
+    paths = {name: str(files / f"{name}.tif") for name in ("fused", "reference", "hsi", "msi")}
+    before = {path: path.read_bytes() for path in files.iterdir()}
+    assert run(["report", paths["fused"], "-o", paths["fused"]]) == 2
+    assert run(["report", paths["fused"], "--reference", paths["reference"], "-o", paths["reference"]]) == 2
+    out = str(tmp_path / "out.tif")
+    for page in (paths["hsi"], out):
+        assert run(["run", paths["hsi"], paths["msi"], "--method", "bicubic", "-o", out, "--report", page]) == 2
+    said = capsys.readouterr().err
+    assert "is an input of this run" in said and "as the result and as the page" in said
+    assert {path: path.read_bytes() for path in files.iterdir()} == before and not (tmp_path / "out.tif").exists()
+
+
 def test_figures_go_nowhere_else(scenes, tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")

@@ -347,6 +347,7 @@ def test_the_command_writes_the_pair_and_says_so(folder, capsys):
     code, out, err = call(capsys, *arguments, "--snr", "inf", "--msi-bands", "blue,nir")
     assert (code, err) == (0, "")
     assert "hsi.tif: 60 bands, 8 x 12 pixels" in out and "no noise" in out and "blue, nir" in out and "note: dropped 1" in out
+    assert max(len(line) for line in out.splitlines() if ".tif" not in line) <= 80
     code, out, err = call(capsys, *arguments, "--json", "--seed", "5")
     told = json.loads(out)
     assert (code, told["seed"], told["ratio"], told["images"]["msi.tif"]["shape"]) == (0, 5, 4, [4, 32, 48])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 UNITS = {"psnr": "dB", "psnr_global": "dB", "sam": "degrees", "hsi_db": "dB", "msi_db": "dB"}
 MEANINGS = {
@@ -34,15 +34,13 @@ def score_lines(scores: Mapping[str, float]) -> list[str]:
     lines = []
     for name, value in scores.items():
         shown = "undefined" if math.isnan(value) else f"{value:.6g}"
-        lines.append(f"{name:<12} {shown:>10} {UNITS.get(name, ''):<7} {MEANINGS[name]}".rstrip())
+        lines.append(f"{name:<11} {shown:>11} {UNITS.get(name, ''):<7} {MEANINGS[name]}".rstrip())
     return lines
 
 
-def note_lines(notes: Sequence[str]) -> list[str]:
-    """Write notes for the terminal, within 80 columns."""
-    return [
-        line for note in notes for line in textwrap.wrap(f"note: {note}", 80, subsequent_indent=" " * 6, break_long_words=False)
-    ]
+def note_lines(notes: Iterable[str]) -> list[str]:
+    """Write one note after the other, within 80 columns."""
+    return [textwrap.fill(f"note: {note}", 80, subsequent_indent=" " * 6, break_on_hyphens=False) for note in notes]
 
 
 def json_number(value: float) -> float | str | None:

@@ -49,7 +49,7 @@ class DdpmFusOptions:
     loss
         ``l1`` or ``l2``; of training only.
     width
-        Channels of the U-Net's finest grid; shapes the network.
+        Channels of the U-Net's finest grid, an even number; shapes the network.
     """
 
     sampling_steps: int = 1
@@ -62,12 +62,14 @@ class DdpmFusOptions:
         Raises
         ------
         UsageError
-            If the number of steps or the loss is none of those above.
+            If the number of steps, the loss or the width is none of those above.
         """
         if not 1 <= self.sampling_steps <= TIMESTEPS // 2:
             raise UsageError(f"sampling_steps must be from 1 to {TIMESTEPS // 2}, found {self.sampling_steps}")
         if self.loss not in ("l1", "l2"):
             raise UsageError(f"loss {self.loss!r} is neither l1 nor l2")
+        if self.width % 2 or self.width < 2:
+            raise UsageError(f"width must be an even number from 2, found {self.width}")
 
 
 def linear_schedule() -> Tensor:

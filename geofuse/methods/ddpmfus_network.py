@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, scaled_dot_product_attention, silu
 
-from geofuse.methods.network_layers import LevelEmbedding, PixelNorm, from_windows, to_windows
+from geofuse.methods.network_layers import LevelEmbedding, PixelNorm, from_windows, to_windows, whole_windows
 
 CORRECTION = 0.1  # size of what the interpolation lacks, in images from -1 to 1; a step of Adam is small beside it
 _WINDOW = 8  # pixels of the coarsest grid along a side of an attention window
@@ -85,9 +85,10 @@ class ConditionalUNet(nn.Module):
     def forward(self, state: Tensor, msi: Tensor, hsi_up: Tensor, level: Tensor) -> Tensor:
         """Estimate the clean image (B, C, H, W); ``msi`` (B, 2 c, H, W) is the MSI and its detail, ``level`` (B,) is t / T.
 
-        Sides are multiples of :attr:`stride`.
+        Where a side is no multiple of :attr:`stride`, the border is repeated until it is.
         """
-        t = self.level(level)
+        (height, width), t = state.shape[2:], self.level(level)
+        state, msi, hsi_up = (whole_windows(image, self.stride) for image in (state, msi, hsi_up))
         x_0 = self.first(torch.cat([state, msi, hsi_up], dim=1).contiguous(memory_format=torch.channels_last))
         x_1 = self.down_1(x_0, t)
         x_2 = self.down_2(self.half_1(x_1), t)
@@ -96,4 +97,4 @@ class ConditionalUNet(nn.Module):
         x = self.up_3(torch.cat([x, x_3], dim=1), t)
         x = self.up_2(torch.cat([interpolate(x, scale_factor=2.0), x_2], dim=1), t)
         x = self.up_1(torch.cat([interpolate(x, scale_factor=2.0), x_1], dim=1), t)
-        return hsi_up + CORRECTION * self.last(torch.cat([x, x_0], dim=1))
+        return (hsi_up + CORRECTION * self.last(torch.cat([x, x_0], dim=1)))[..., :height, :width]

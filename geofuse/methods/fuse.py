@@ -197,7 +197,9 @@ def detail_covariance(model: SceneModel, images: Sequence[torch.Tensor]) -> np.n
         missed = image - to_fine(SpatialOperator(model.psf, model.ratio, height, width).forward(image), model.ratio)
         total, count = total + (missed.flatten(1) @ missed.flatten(1).T).cpu().numpy(), count + height * width
     if count == 0:
-        raise InputError(f"the HSI is smaller than {model.ratio} x {model.ratio} pixels; fuse needs prior_precision there")
+        least = f"{model.ratio} x {model.ratio} pixels"
+        why = f"the HSI is smaller than the {least} from which fuse learns at this ratio"
+        raise InputError(f"{why}; use subspace, or in Python the option prior_precision")
     values, vectors = np.linalg.eigh(total / count)
     return (vectors * np.maximum(values - 1.0, _LEAST_DETAIL)) @ vectors.T
 

@@ -189,7 +189,7 @@ class HsiTerm:
         """Decompose E^T E and project the HSI."""
         endmembers = problem.endmembers.double()
         values, vectors = torch.linalg.eigh(endmembers.T @ endmembers)
-        values = values.clamp(min=1e-9 * float(values[-1]))
+        values = values.clamp(min=max(1e-9 * float(values[-1]), 1e-12))  # all of them are zero in a scene of zeros
         like, self.spatial, self.valid = problem.hsi, problem.spatial, problem.hsi_valid
         self.vectors = vectors.to(like)
         self.target = mix((vectors.T @ endmembers.T / values[:, None]).to(like), problem.hsi)

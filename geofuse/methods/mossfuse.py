@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from geofuse.degradation.spatial import SpatialOperator
 from geofuse.diffusion.random_streams import stream
-from geofuse.errors import UsageError
+from geofuse.errors import InputError, UsageError
 from geofuse.methods.base import Report, SceneModel, TileData
 from geofuse.methods.device import use_threads
 from geofuse.methods.filling import whole_pair
@@ -40,6 +40,7 @@ from geofuse.training import PatchSampler, TrainingOptions, TrainingScene, train
 
 _WEIGHTS, _BATCHES, _WINDOWS = range(40, 43)  # purposes of random streams
 _LEAST_RATE = 1e-3  # of the learning rate, at the end
+_LEAST_PATCH = 4  # coarse pixels
 _SCENE_WINDOWS = 8  # patches that what is scene-wide is computed from
 
 
@@ -50,7 +51,8 @@ class MossFuseOptions:
     Attributes
     ----------
     steps, batch, patch
-        Of learning from the pair at hand: optimiser steps, patches in each, their side in fine pixels.
+        Of learning from the pair at hand: optimiser steps, patches in each, their side in fine pixels (halved where no patch is
+        free of missing pixels).
     learning_rate
         At the start; it falls along a cosine to a thousandth.
     width
@@ -196,7 +198,7 @@ class MossFuse(TrainedMethod):
         Raises
         ------
         InputError
-            If the images have no values above zero, or nowhere a whole patch without missing pixels.
+            If the images have no values above zero, or nowhere a few coarse pixels without missing ones between them.
         """
         use_threads()
         trained, options = self.network is not None, self.options
@@ -211,7 +213,7 @@ class MossFuse(TrainedMethod):
             TrainingScene("", s.hsi.astype(np.float32) / self.scales.hsi, s.msi.astype(np.float32) / self.scales.msi)
             for s in samples
         ]
-        sampler = PatchSampler(scenes, options.patch)
+        sampler = _whole_patches(scenes, options.patch)
         if not trained:
             if options.blind:
                 self.network.degradation.start_from(response, model.psf)
@@ -241,3 +243,16 @@ class MossFuse(TrainedMethod):
         batch = sampler.sample(_SCENE_WINDOWS, stream(self.model.seed, _WINDOWS))
         with torch.no_grad():
             self.sample(self.network, batch.hsi.to(self.model.device), batch.msi.to(self.model.device), batch.hsi)
+
+
+def _whole_patches(scenes: Sequence[TrainingScene], patch: int) -> PatchSampler:
+    """Sample patches of this side, or of the largest of its halves that fits between the missing pixels."""
+    least = _LEAST_PATCH * scenes[0].ratio
+    while True:
+        try:
+            return PatchSampler(scenes, patch)
+        except InputError:
+            if patch // 2 < least:
+                why = f"nowhere have both images {patch} x {patch} fine pixels without missing ones"
+                raise InputError(f"{why}, which mossfuse needs; check the masks or use another method") from None
+            patch //= 2

@@ -6,7 +6,7 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate, layer_norm
+from torch.nn.functional import avg_pool2d, interpolate, layer_norm, pad
 
 
 class PixelNorm(nn.Module):
@@ -43,6 +43,12 @@ def detail_of(fine: Tensor, ratio: int) -> Tensor:
     """Return what (B, n, H, W) loses by averaging over coarse pixels of ``ratio`` and interpolating: seen 2 coarse pixels away."""
     coarse = avg_pool2d(fine, ratio)
     return fine - interpolate(coarse, size=fine.shape[2:], mode="bicubic", align_corners=False)
+
+
+def whole_windows(x: Tensor, side: int) -> Tensor:
+    """Repeat the lower and right border of (B, n, H, W) until both sides are multiples of ``side``."""
+    bottom, right = (-size % side for size in x.shape[2:])
+    return pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
 
 
 def to_windows(x: Tensor, side: int) -> Tensor:

@@ -16,6 +16,7 @@ from geofuse.degradation.noise import hsi_noise_of, principal_components, signal
 from geofuse.errors import InputError
 
 MAX_RANK = 32
+_FEW_BANDS = 4  # so few do not tell noise from signal, so none of their directions is left out
 _BANDS_AT_ONCE = 12  # of a tile of 576 x 576: 16 MB; a multiple of what kernels for matrices take at a time
 
 
@@ -119,7 +120,8 @@ def learn_basis(spectra: np.ndarray, rank: int | None = None) -> SpectralBasis:
     spectra
         (C, N) finite values.
     rank
-        Number of basis vectors; by default as many as stand above the noise (:func:`signal_rank`), at most 32.
+        Number of basis vectors; by default as many as stand above the noise (:func:`signal_rank`), at most 32, and all of up to
+        four bands.
 
     Raises
     ------
@@ -139,6 +141,6 @@ def learn_basis(spectra: np.ndarray, rank: int | None = None) -> SpectralBasis:
     noise = hsi_noise_of(spectra)
     variance, directions = principal_components(covariance / np.outer(noise, noise))
     if rank is None:
-        found, _ = signal_rank(variance, n_samples, n_bands)
-        rank = max(1, min(found, MAX_RANK, n_bands - 1, n_samples - 1))
+        found = n_bands if n_bands <= _FEW_BANDS else min(signal_rank(variance, n_samples, n_bands)[0], MAX_RANK, n_bands - 1)
+        rank = max(1, min(found, n_samples - 1))
     return SpectralBasis(mean, noise, directions[:, :rank])

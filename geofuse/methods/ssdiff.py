@@ -44,7 +44,7 @@ class SsDiffOptions:
     sampling_steps
         Reverse steps of a fusion, 1 to 1000.
     width
-        Base number of channels; shapes the network.
+        Base number of channels, an even number; shapes the network.
     modulate
         Modulate spatial features in frequency (section 4.3); shapes the network.
     finetune
@@ -68,6 +68,8 @@ class SsDiffOptions:
             raise UsageError(f"sampling_steps must be from 1 to {TIMESTEPS}, found {self.sampling_steps}")
         if not 0 <= self.finetune <= 1:
             raise UsageError(f"finetune is a share of the training, from 0 to 1, found {self.finetune}")
+        if self.width % 2 or self.width < 2:
+            raise UsageError(f"width must be an even number from 2, found {self.width}")
 
 
 def linear_schedule() -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate, pad, silu
 
-from geofuse.methods.network_layers import LevelEmbedding, PixelNorm, from_windows, to_windows
+from geofuse.methods.network_layers import LevelEmbedding, PixelNorm, from_windows, to_windows, whole_windows
 
 WINDOW = 8
 BOOST = {1: 1.2, 2: 1.4, 4: 1.6}  # by how much half of the spectral channels are strengthened, by multiple of the base width
@@ -138,8 +138,12 @@ class SpatialSpectralNetwork(nn.Module):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, state: Tensor, pan: Tensor, ms_up: Tensor, level: Tensor) -> Tensor:
-        """Estimate the difference (B, C, H, W), sides multiples of :attr:`stride`; ``level`` (B,) is t / T."""
-        t = self.level(level)
+        """Estimate the difference (B, C, H, W); ``level`` (B,) is t / T.
+
+        Where a side is no multiple of :attr:`stride`, the border is repeated until it is.
+        """
+        (height, width), t = state.shape[2:], self.level(level)
+        state, pan, ms_up = (whole_windows(image, self.stride) for image in (state, pan, ms_up))
         spatial = self.spatial_in(torch.cat([pan, state], dim=1).contiguous(memory_format=torch.channels_last))
         spectral = self.spectral_in(torch.cat([ms_up, state], dim=1).contiguous(memory_format=torch.channels_last))
         kept: list[tuple[Tensor, Tensor]] = []
@@ -156,7 +160,7 @@ class SpatialSpectralNetwork(nn.Module):
             if index >= 2:
                 before = kept.pop()
                 spatial, spectral = spatial + before[0], spectral + before[1]
-        return self.last(spectral)
+        return self.last(spectral)[..., :height, :width]
 
     def branch_parameters(self, branch: str) -> list[nn.Parameter]:
         """Return the parameters of ``"spatial"``: its blocks and what makes T_a and T_b; or of ``"spectral"``: all others."""

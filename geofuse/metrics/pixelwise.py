@@ -1,7 +1,7 @@
 """Scores from the mean square error of each band: psnr, rmse, ergas.
 
 ``MSE_b`` is the mean over valid pixels of the squared difference in band b; ``max_b`` and ``mean_b`` are the maximum and the
-mean of the reference's valid pixels in band b.
+mean of the reference's valid pixels in band b. A mean that is rounding beside the band's root mean square is zero.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from geofuse.errors import UsageError
+from geofuse.metrics.blocks import FLAT
 from geofuse.metrics.masks import mean_where, valid_pixels
 
 
@@ -29,8 +30,14 @@ def band_moments(reference: np.ndarray, estimate: np.ndarray, valid: np.ndarray)
     for ref, est in zip(reference, estimate, strict=True):
         truth = ref[valid].astype(float)
         error = est[valid] - truth
-        rows.append((np.mean(error * error), truth.max(), truth.mean()))
-    return BandMoments(*np.array(rows).T)
+        rows.append((np.mean(error * error), truth.max(), truth.mean(), np.mean(truth * truth)))
+    mse, maximum, mean, power = np.array(rows).T
+    return BandMoments(mse, maximum, mean_beside(mean, power))
+
+
+def mean_beside(mean: np.ndarray, power: np.ndarray) -> np.ndarray:
+    """Return the bands' means (band,), zero where one is no more than rounding beside the band's mean square ``power`` (band,)."""
+    return np.where(mean * mean <= FLAT * power, 0.0, mean)
 
 
 def psnr_bands(moments: BandMoments) -> np.ndarray:

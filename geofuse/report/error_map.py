@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geofuse.evaluate import common_part
-from geofuse.metrics.pixelwise import BandMoments, ergas_from, psnr_bands, psnr_from, psnr_global_from, rmse_from
+from geofuse.metrics.pixelwise import BandMoments, ergas_from, mean_beside, psnr_bands, psnr_from, psnr_global_from, rmse_from
 from geofuse.report.gather import windows
 from geofuse.report.placement import Box, Grid, evenly, thinned
 
@@ -51,7 +51,7 @@ class _Totals:
         self.pixels = 0
         self.squares = np.zeros(n_bands)
         self.maximum = np.full(n_bands, -np.inf)
-        self.total = np.zeros(n_bands)
+        self.total, self.power = np.zeros(n_bands), np.zeros(n_bands)
         self.degrees, self.directed = 0.0, 0
 
     def add(self, truth: np.ndarray, estimate: np.ndarray, degrees: np.ndarray) -> None:
@@ -60,12 +60,14 @@ class _Totals:
         self.squares += ((estimate - truth) ** 2).sum(axis=1)
         self.maximum = np.maximum(self.maximum, truth.max(axis=1))
         self.total += truth.sum(axis=1)
+        self.power += (truth**2).sum(axis=1)
         directed = np.isfinite(degrees)
         self.degrees += float(degrees[directed].sum())
         self.directed += int(directed.sum())
 
     def moments(self) -> BandMoments:
-        return BandMoments(self.squares / self.pixels, self.maximum, self.total / self.pixels)
+        mean = mean_beside(self.total / self.pixels, self.power / self.pixels)
+        return BandMoments(self.squares / self.pixels, self.maximum, mean)
 
     def scores(self, ratio: float | None) -> dict[str, float]:
         """Return the scores by the same formulas as :func:`geofuse.metrics.score`."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from geofuse.degradation.symmetry import symmetry
-from geofuse.errors import InputError
+from geofuse.errors import InputError, UsageError
 
 _TOP_PERCENT = 99.9
 _SCALE_PIXELS = 1_000_000  # values that a percentile is taken of, at most
@@ -108,7 +108,7 @@ class PatchSampler:
     scenes
         Pairs of one ratio and the same bands.
     patch
-        Side in fine pixels, a multiple of the ratio; lowered to the smallest scene's side.
+        Side in fine pixels; lowered to a multiple of the ratio and to the smallest scene's side.
     snr_db
         Signal-to-noise ratio in dB of the noise added to both images; None adds none.
 
@@ -116,11 +116,15 @@ class PatchSampler:
     ------
     InputError
         If no scene has a patch without missing pixels.
+    UsageError
+        If the patch is smaller than a coarse pixel.
     """
 
     def __init__(self, scenes: Sequence[TrainingScene], patch: int, snr_db: float | None = None) -> None:
         """Find out where in each scene a whole patch fits."""
         self.ratio = scenes[0].ratio
+        if patch < self.ratio:
+            raise UsageError(f"a patch of {patch} fine pixels is less than one coarse pixel at ratio {self.ratio}; raise --patch")
         smallest = min(min(scene.hsi.shape[1:]) for scene in scenes)
         self.side = min(patch // self.ratio, smallest)  # coarse pixels
         self.snr_db = snr_db

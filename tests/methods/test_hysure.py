@@ -125,3 +125,8 @@ def test_the_same_seed_gives_the_same_bytes_and_units_pass_through(scenes):
     assert np.array_equal(first, scenes.fuse("hysure", model, tile))
     scaled = replace(tile, hsi=1e4 * tile.hsi, msi=1e4 * tile.msi)
     assert np.allclose(scenes.fuse("hysure", model, scaled), 1e4 * first, rtol=1e-3, atol=1.0)
+
+
+def test_a_scene_of_zeros_stays_zero(scenes):
+    model, tile = scenes.observe(np.zeros((8, 32, 32), np.float32), 3)
+    assert np.array_equal(scenes.fuse("hysure", model, tile), np.zeros((8, 32, 32), np.float32))

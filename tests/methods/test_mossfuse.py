@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from geofuse.degradation.spatial import SpatialOperator
-from geofuse.errors import UsageError
+from geofuse.errors import InputError, UsageError
 from geofuse.methods.base import SceneModel, TileData, silent
 from geofuse.methods.mossfuse import KnownDegradation, MossFuse, MossFuseOptions, MossFuseRecipe
 from geofuse.methods.mossfuse_layers import Aggregation, DilatedReparam, SceneStatistics, SpectralAttention, collecting
@@ -308,3 +308,15 @@ def test_a_recipe_of_a_plan_learns_the_degradation_too():
 def test_a_width_that_heads_cannot_share_is_refused():
     with pytest.raises(UsageError, match="multiple of 4, found 10"):
         MossFuseOptions(width=10)
+
+
+def test_a_scene_full_of_small_holes_is_learnt_from_in_smaller_patches():
+    fine, hsi, msi = scene(size=64)
+    msi[:, 30:34, 5:60] = np.nan
+    tile = TileData(hsi, msi, (0, 0), Edges(True, True, True, True))
+    method = MossFuse(MossFuseOptions(steps=1, patch=64, width=8))
+    method.fit(SceneModel(RESPONSE, Psf.parse("gaussian"), RATIO, np.full(C, np.nan)), [tile], silent)
+    assert np.isfinite(method.fuse(tile, silent)).all()
+    msi[:, ::8, ::8] = np.nan
+    with pytest.raises(InputError, match="use another method"):
+        method.fit(SceneModel(RESPONSE, Psf.parse("gaussian"), RATIO, np.full(C, np.nan)), [tile], silent)

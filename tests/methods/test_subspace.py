@@ -101,3 +101,14 @@ def test_an_image_given_band_by_band_is_the_product_with_its_window_and_its_hole
         part[:, 1:2, 1:2]
     with pytest.raises(IndexError):
         image[3:4, 1:2, 1:2]
+
+
+@pytest.mark.parametrize("n_bands", [2, 3, 4])
+def test_an_image_of_few_bands_keeps_all_of_them(scenes, n_bands):
+    fine = scenes.landscape(n_bands, side=64)
+    model, tile = scenes.observe(fine, 1, snr_db=35)
+    model = dataclasses.replace(model, response=np.eye(n_bands))
+    noise = np.random.default_rng(2).normal(0, 0.01 * fine.std(), fine.shape)
+    tile = dataclasses.replace(tile, msi=(fine + noise).astype(np.float32))
+    assert learn_basis(tile.hsi.reshape(n_bands, -1)).rank == n_bands
+    assert rmse(scenes.fuse("subspace", model, tile), fine) < 0.15 * rmse(scenes.fuse("bicubic", model, tile), fine)

@@ -233,6 +233,14 @@ def test_zero_spectra_are_left_out_of_the_reference_and_cost_a_right_angle_in_th
     assert metrics.sam(reference, estimate) == pytest.approx(30)
 
 
+def test_a_band_whose_mean_is_rounding_is_left_out_of_ergas(pair):
+    reference, estimate = (image.astype(np.float32) for image in pair)
+    zero_mean = reference[0] - reference[0].mean()
+    assert zero_mean.mean(dtype=float) != 0
+    with_it = metrics.ergas(np.stack([zero_mean, *reference[1:]]), np.stack([zero_mean + 0.01, *estimate[1:]]), 4)
+    assert with_it == pytest.approx(metrics.ergas(reference[1:], estimate[1:], 4))
+
+
 def test_small_angles_keep_their_digits():
     reference = np.ones((2, 1, 1))
     estimate = reference * np.array([1, 1 + 2e-9])[:, None, None]

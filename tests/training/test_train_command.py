@@ -97,6 +97,13 @@ def test_pansharpening_from_a_pair_at_reduced_resolution(invoke, folder, tmp_pat
         assert sharp.count == 4
 
 
+@pytest.mark.parametrize("method", ["ddpmfus", "ssdiff"])
+def test_patches_need_not_be_whole_windows_of_the_network(invoke, folder, tmp_path, method):
+    small = ["--set", "width=8", "--batch", "1", "--steps", "1", "-o", tmp_path / "w.safetensors"]  # sides of 48, 36 at ratio 3
+    for ratio in (4, 3):
+        invoke(["train", method, folder / "s0.tif", "--srf", folder / "rgb.csv", "--ratio", ratio, *small])
+
+
 def test_weights_that_do_not_fit_or_are_none_are_refused_in_one_line(invoke, folder, tmp_path):
     out = tmp_path / "w.safetensors"
     invoke(["train", "ssdiff", "--pair", folder / "ms.tif", folder / "pan.tif", *QUICK, "--steps", "1", "-o", out])
@@ -133,6 +140,9 @@ def test_settings_are_numbers_truths_or_text(text, value):
         (["train", "ddpmfus", "s0.tif", "--srf", "rgb.csv", "--set", "loss=l7"], "neither l1 nor l2"),
         (["train", "ddpmfus", "s0.tif", "--srf", "rgb.csv", "--set", "nonsense=1"], "has no option 'nonsense'"),
         (["train", "ddpmfus", "s0.tif", "--srf", "rgb.csv", "--set", "nonsense"], "is not NAME=VALUE"),
+        (["train", "ddpmfus", "s0.tif", "--srf", "rgb.csv", "--set", "width=wide"], "must be a whole number, found 'wide'"),
+        (["train", "ssdiff", "s0.tif", "--srf", "rgb.csv", "--set", "width=7"], "width must be an even number"),
+        (["train", "ssdiff", "s0.tif", "--srf", "rgb.csv", "--ratio", "16", "--patch", "8"], "less than one coarse pixel"),
         (["train", "ddpmfus", "s0.tif", "--srf", "rgb.csv", "--pair", "ms.tif", "pan.tif"], "name the file's bands in order"),
         (["train", "ssdiff", "--pair", "ms.tif", "pan.tif", "--pair", "s0.tif", "pan.tif"], "expected 2 to 40"),
     ],

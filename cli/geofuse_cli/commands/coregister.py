@@ -95,5 +95,5 @@ def describe(found: dict) -> list[str]:
     if found["model"] != "shift":
         (a, b), (c, d) = found["slope"]
         lines.insert(2, f"slope       x {d:+.5f} along x, {c:+.5f} along y; y {b:+.5f} along x, {a:+.5f} along y")
-    lines += [f"written to {found['output']}"] if "output" in found else []
-    return [click.wrap_text(line, 80, "", " " * 12) if len(line) > 80 else line for line in lines]
+    lines = [click.wrap_text(line, 80, "", " " * 12) if len(line) > 80 else line for line in lines]
+    return [*lines, *([f"written to {found['output']}"] if "output" in found else [])]

@@ -93,6 +93,7 @@ def command(
     for name, (bands, height, width) in shapes.items():
         click.echo(f"{out_dir / name}: {bands} band{'' if bands == 1 else 's'}, {height} x {width} pixels")
     noise = "no noise" if made["snr_db"] is None else f"SNR {made['snr_db']:g} dB, seed {made['seed']}"
-    click.echo(f"ratio {made['ratio']}, PSF {made['psf']}, {made['srf']} {', '.join(made['msi_bands'])}, {noise}")
+    seen = f"{made['srf']} {', '.join(made['msi_bands'])}"
+    click.echo(click.wrap_text(f"ratio {made['ratio']}, PSF {made['psf']}, {seen}, {noise}", 80, "", "  "))
     for note in pair.notes:
         click.echo(click.wrap_text(f"note: {note}", 80, "", " " * 6))
