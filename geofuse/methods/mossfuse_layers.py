@@ -23,7 +23,8 @@ from geofuse.methods.spectral_basis import learn_basis
 
 LARGE_KERNEL = 7
 _MEDIAN = 0.6745  # of the absolute value of a standard normal number
-_LEAST_NOISE = 1e-4  # of the MSI's mean
+_LEAST_NOISE = 1e-4  # of an image's mean
+_DETAIL_SIDES = (3, 7)  # pixels of the surroundings that detail stands out of
 SMALL_KERNELS = ((5, 1), (3, 2), (3, 3))  # size and dilation of the kernels beside the large one, none wider than it
 
 
@@ -71,8 +72,8 @@ class SceneStatistics:
     scaled
         (C, C) from C numbers that a network puts out to a change of the spectrum within the subspace: the length of their part
         along each of its axes is counted in standard errors of the first estimate there, as its residuals on the coarse grid show.
-    noise
-        (c,) noise standard deviation of the fine MSI.
+    noise, hsi_noise
+        (c,) and (C,) noise standard deviations of the fine MSI and of the HSI.
     moments
         Of the MSI at the HSI's resolution and the coefficients.
     """
@@ -82,6 +83,7 @@ class SceneStatistics:
     inverse: Tensor
     scaled: Tensor
     noise: Tensor
+    hsi_noise: Tensor
     moments: Moments
 
     @classmethod
@@ -89,8 +91,9 @@ class SceneStatistics:
         """Find them from windows of a scene that do not overlap, each (C, h, w), (c, H, W) and the blurred MSI (c, h, w)."""
         hsi, like = torch.cat([hsi.flatten(1) for hsi, _, _ in windows], dim=1), windows[0][0]
         basis = learn_basis(hsi.double().cpu().numpy())
-        made = (basis.mean, basis.vectors, (basis.directions / basis.noise[:, None]).T)
-        mean, vectors, inverse = (torch.as_tensor(a, dtype=like.dtype, device=like.device) for a in made)
+        made = (basis.mean, basis.vectors, (basis.directions / basis.noise[:, None]).T, basis.noise)
+        mean, vectors, inverse, hsi_noise = (torch.as_tensor(a, dtype=like.dtype, device=like.device) for a in made)
+        hsi_noise = hsi_noise + _LEAST_NOISE * hsi.abs().mean()
         coefficients = [torch.einsum("dc,chw->dhw", inverse, hsi - mean[:, None, None]) for hsi, _, _ in windows]
         noise = torch.as_tensor(_noise_of(windows, coefficients), dtype=like.dtype, device=like.device)
         moments = scene_moments([(w[2], a, torch.ones_like(a[0])) for w, a in zip(windows, coefficients, strict=True)])
@@ -99,7 +102,7 @@ class SceneStatistics:
             left.append((a - predict_coarse(_predictor(msi, coarse, a, noise, moments), coarse)).flatten(1))
         errors = torch.cat(left, dim=1).square().mean(dim=1).sqrt()
         directions = torch.as_tensor(basis.directions.copy(), dtype=like.dtype, device=like.device)
-        return cls(mean, vectors, inverse, vectors @ (errors[:, None] * directions.T), noise, moments)
+        return cls(mean, vectors, inverse, vectors @ (errors[:, None] * directions.T), noise, hsi_noise, moments)
 
 
 def _predictor(msi: Tensor, coarse_msi: Tensor, coefficients: Tensor, noise: Tensor, moments: Moments) -> Tensor:
@@ -136,18 +139,17 @@ class FirstEstimate(nn.Module):
         super().__init__()
         self.scene: SceneStatistics | None = None
 
-    def forward(self, hsi: Tensor, msi: Tensor, coarse_msi: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the estimate (B, C, H, W) and ``scaled`` (B, C, C) of the scenes.
-
-        Takes (B, C, h, w), (B, c, H, W) and the blurred MSI (B, c, h, w).
-        """
-        estimates, scaled = [], []
+    def scenes(self, hsi: Tensor, msi: Tensor, coarse_msi: Tensor) -> list[SceneStatistics]:
+        """Return the statistics of the scene of each image: (B, C, h, w), (B, c, H, W) and the blurred MSI (B, c, h, w)."""
+        if self.scene is not None:
+            return [self.scene] * len(hsi)
         with torch.no_grad():
-            for images in zip(hsi, msi, coarse_msi, strict=True):
-                scene = self.scene or SceneStatistics.of([images])
-                estimates.append(self._one(scene, *images))
-                scaled.append(scene.scaled)
-        return torch.stack(estimates), torch.stack(scaled)
+            return [SceneStatistics.of([images]) for images in zip(hsi, msi, coarse_msi, strict=True)]
+
+    def forward(self, scenes: Sequence[SceneStatistics], hsi: Tensor, msi: Tensor, coarse_msi: Tensor) -> Tensor:
+        """Estimate the fine image (B, C, H, W) of each image of :meth:`scenes`."""
+        with torch.no_grad():
+            return torch.stack([self._one(*images) for images in zip(scenes, hsi, msi, coarse_msi, strict=True)])
 
     @staticmethod
     def _one(scene: SceneStatistics, hsi: Tensor, msi: Tensor, coarse_msi: Tensor) -> Tensor:
@@ -155,6 +157,19 @@ class FirstEstimate(nn.Module):
         coefficients = torch.einsum("dc,chw->dhw", scene.inverse, hsi - scene.mean[:, None, None])
         fine = predict_fine(_predictor(msi, coarse_msi, coefficients, scene.noise, scene.moments), msi)
         return torch.einsum("cd,dhw->chw", scene.vectors, fine) + scene.mean[:, None, None]
+
+
+def detail(msi: Tensor, scenes: Sequence[SceneStatistics]) -> Tensor:
+    """Return how an MSI (B, c, H, W) stands out of its surroundings, (B, 2c, H, W), in units of its noise.
+
+    Large values enter as their logarithms (asinh). Noise is a few thousandths of an image's values: from these alone a network
+    hardly learns to tell it from texture.
+    """
+    scaled, parts = msi / torch.stack([scene.noise for scene in scenes])[:, :, None, None], []
+    for side in _DETAIL_SIDES:
+        around = avg_pool2d(pad(scaled, (side // 2,) * 4, mode="replicate"), side, stride=1)
+        parts.append(torch.asinh(scaled - around))
+    return torch.cat(parts, dim=1)
 
 
 class Pointwise(nn.Linear):

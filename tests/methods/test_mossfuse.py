@@ -219,8 +219,8 @@ def test_a_correction_stays_within_the_scenes_subspace():
     _, hsi, msi = scene(size=64)
     x, y, z = (torch.from_numpy(a)[None] for a in (hsi, msi, SpatialOperator(Psf.parse("gaussian"), RATIO, 64, 64).forward(msi)))
     network = weighty(MossFuseNetwork(C, M, RATIO, 8))
-    first, _ = network.estimate(x, y, z)
     found = SceneStatistics.of([(x[0], y[0], z[0])])
+    first = network.estimate([found], x, y, z)
     change = (network.fuse(x, y, z) - first)[0].detach().flatten(1)
     left = change - found.vectors @ (found.inverse @ change)
     assert change.abs().max() > 1e-3
