@@ -12,12 +12,11 @@ alone leaves rows 10 to 63 degrees off (docs/benchmark.md).
 Departures are named in the modules of the network and its layers; the largest is that the network corrects a fused image that
 comes from local regression, within the scene's spectral subspace.
 
-That image already fits both observations more closely than the truth does, noise and all, so that eq. (13) has nothing to teach.
+That image already fits the noisy MSI more closely than the clean image would, so that eq. (13) could teach it noise at most.
 Learning therefore sees noisier images, and compares its result with others whose noise is independent of theirs ("recorrupted",
 Pang et al. 2021): in squares, counted in the noise, the error is then that against the clean images and a constant. Beside the
-MSI the network sees its detail in units of the noise. Without either of the two nothing is gained (docs/experiments.md, section
-27). The preset ``fast`` takes a thirtieth of the paper's steps, on
-smaller patches.
+MSI the network sees its detail in units of the noise. Without that detail nothing is gained in 200 steps (docs/experiments.md,
+section 27). The preset ``fast`` takes a thirtieth of the paper's steps, on smaller patches.
 """
 
 from __future__ import annotations
