@@ -37,8 +37,9 @@ from geofuse.errors import UsageError
 from geofuse.methods.base import Report, SceneModel, TileData
 from geofuse.methods.device import use_threads
 from geofuse.methods.filling import whole_pair
-from geofuse.methods.mossfuse_layers import SceneStatistics, collecting
+from geofuse.methods.mossfuse_layers import collecting
 from geofuse.methods.mossfuse_network import WIDTH, Degradation, LossWeights, MossFuseNetwork, losses, recorrupted, whitened_gap
+from geofuse.methods.mossfuse_start import SceneStatistics
 from geofuse.methods.trainable import Plan, TrainingDefaults
 from geofuse.methods.trained_method import TrainedMethod
 from geofuse.methods.weights import Card

@@ -14,15 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, cosine_similarity, interpolate, pad
 
-from geofuse.methods.mossfuse_layers import (
-    Aggregation,
-    FirstEstimate,
-    LargeKernel,
-    Pointwise,
-    SceneStatistics,
-    SpectralTransformer,
-    detail,
-)
+from geofuse.methods.mossfuse_layers import Aggregation, LargeKernel, Pointwise, SpectralTransformer
+from geofuse.methods.mossfuse_start import FirstEstimate, SceneStatistics, detail
 from geofuse.sensors.psf import Psf
 
 WIDTH = 48

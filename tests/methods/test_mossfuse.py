@@ -10,7 +10,7 @@ from geofuse.degradation.spatial import SpatialOperator
 from geofuse.errors import UsageError
 from geofuse.methods.base import SceneModel, TileData, silent
 from geofuse.methods.mossfuse import KnownDegradation, MossFuse, MossFuseOptions, MossFuseRecipe
-from geofuse.methods.mossfuse_layers import Aggregation, DilatedReparam, SceneStatistics, SpectralAttention, collecting, detail
+from geofuse.methods.mossfuse_layers import Aggregation, DilatedReparam, SpectralAttention, collecting
 from geofuse.methods.mossfuse_network import (
     Decoupled,
     Degradation,
@@ -21,6 +21,7 @@ from geofuse.methods.mossfuse_network import (
     recorrupted,
     whitened_gap,
 )
+from geofuse.methods.mossfuse_start import SceneStatistics, detail
 from geofuse.methods.trainable import Plan
 from geofuse.methods.weights import Card, load_weights, save_weights
 from geofuse.sensors.psf import Psf
