@@ -90,7 +90,7 @@ class ArgsDiff:
     """ARGS-Diff in its presets; see the module's text."""
 
     Options = FastOptions
-    presets = {"fast": FastOptions(), "balanced": FastOptions(spatial_steps=1500, width=48, batch=4), "paper": PaperOptions()}
+    presets = {"fast": FastOptions(), "balanced": FastOptions(spatial_steps=900, batch=2), "paper": PaperOptions()}
 
     def __new__(cls, options: FastOptions | PaperOptions | None = None) -> ArgsDiff | PaperArgsDiff:
         """Make the implementation that the options are for."""

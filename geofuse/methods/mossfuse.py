@@ -10,12 +10,18 @@ from both images (``--srf estimate``, ``--psf estimate``). With the option ``bli
 alone leaves rows 10 to 63 degrees off (docs/benchmark.md).
 
 Departures are named in the modules of the network and its layers; the largest is that the network corrects a fused image that
-comes from local regression, within the scene's spectral subspace. The preset ``fast`` takes a thirtieth of the paper's steps, on
-smaller patches.
+comes from local regression, within the scene's spectral subspace.
+
+That image already fits the noisy MSI more closely than the clean image would, so that eq. (13) could teach it noise at most.
+Learning therefore sees noisier images, and compares its result with others whose noise is independent of theirs ("recorrupted",
+Pang et al. 2021): in squares, counted in the noise, the error is then that against the clean images and a constant. Beside the
+MSI the network sees its detail in units of the noise. Without that detail nothing is gained in 200 steps (docs/experiments.md,
+section 27). The preset ``fast`` takes a thirtieth of the paper's steps, on smaller patches.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,8 +37,9 @@ from geofuse.errors import InputError, UsageError
 from geofuse.methods.base import Report, SceneModel, TileData
 from geofuse.methods.device import use_threads
 from geofuse.methods.filling import whole_pair
-from geofuse.methods.mossfuse_layers import SceneStatistics, collecting
-from geofuse.methods.mossfuse_network import WIDTH, Degradation, LossWeights, MossFuseNetwork, losses
+from geofuse.methods.mossfuse_layers import collecting
+from geofuse.methods.mossfuse_network import WIDTH, Degradation, LossWeights, MossFuseNetwork, losses, recorrupted, whitened_gap
+from geofuse.methods.mossfuse_start import SceneStatistics
 from geofuse.methods.trainable import Plan, TrainingDefaults
 from geofuse.methods.trained_method import TrainedMethod
 from geofuse.methods.weights import Card
@@ -59,6 +66,9 @@ class MossFuseOptions:
         Channels of the features, a multiple of 4; shapes the network.
     blind
         Learn PSF and SRF on, from those that the pair came with.
+    recorrupt
+        In learning, noise of this share of the images' own is added to them, and the fused image is compared with images from which
+        noise was taken in return (see the module's text); 0 has eq. (13) as the paper has it.
     clustering, constraint, degradation
         Weights of eq. (14).
     attract, repel, coarse_msi
@@ -71,6 +81,7 @@ class MossFuseOptions:
     learning_rate: float = 1e-3
     width: int = WIDTH
     blind: bool = False
+    recorrupt: float = 0.5
     clustering: float = 0.1
     constraint: float = 1.0
     degradation: float = 1.0
@@ -79,13 +90,15 @@ class MossFuseOptions:
     coarse_msi: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse a width that cannot be split into heads.
+        """Refuse a width that cannot be split into heads, and a negative share of noise.
 
         Raises
         ------
         UsageError
-            If the width is not a multiple of 4.
+            If the width is not a multiple of 4, or ``recorrupt`` is below 0.
         """
+        if self.recorrupt < 0:
+            raise UsageError(f"recorrupt is a share of the noise, 0 or more, found {self.recorrupt}")
         if self.width % 4 or self.width < 4:
             raise UsageError(f"width must be a multiple of 4, found {self.width}")
 
@@ -134,10 +147,21 @@ class MossFuseRecipe:
         """Draw a batch and return the total loss, eq. (14); in float32, as bfloat16 is coarser than the errors sought."""
         batch = self.plan.sampler.sample(self.plan.batch, generator)
         hsi, msi = batch.hsi.to(self.plan.device), batch.msi.to(self.plan.device)
-        how, weights = self.known or network.degradation, self.options.loss_weights
+        how, weights, alpha = self.known or network.degradation, self.options.loss_weights, self.options.recorrupt
         with torch.autocast(hsi.device.type, enabled=False):
-            found = network.network(hsi, msi, how.blur(msi).detach())
-            return losses(found, hsi, msi, how.blur, how.respond, weights, self.margin).total(weights)
+            if not alpha:
+                found = network.network(hsi, msi, how.blur(msi).detach())
+                return losses(found, hsi, msi, how.blur, how.respond, weights, self.margin).total(weights)
+            scenes = network.network.estimate.scenes(hsi, msi, how.blur(msi).detach())
+            hsi_noise, msi_noise = (torch.stack([getattr(s, name) for s in scenes]) for name in ("hsi_noise", "noise"))
+            seen_hsi, other_hsi = recorrupted(hsi, hsi_noise, alpha, generator)
+            seen_msi, other_msi = recorrupted(msi, msi_noise, alpha, generator)
+            found = network.network(seen_hsi, seen_msi, how.blur(seen_msi).detach())
+            terms = losses(found, hsi, msi, how.blur, how.respond, weights, self.margin)
+            rows, cols = (slice(self.margin, size - self.margin) for size in hsi.shape[2:])
+            gap = whitened_gap(how.respond(found.fused), other_msi, msi_noise)
+            gap = gap + whitened_gap(how.blur(found.fused)[..., rows, cols], other_hsi[..., rows, cols], hsi_noise)
+            return dataclasses.replace(terms, aggregation=gap).total(weights)
 
     def learning_rate(self, step: int) -> float:
         """Fall along a cosine to a thousandth."""

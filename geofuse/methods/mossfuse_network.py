@@ -6,7 +6,7 @@ Where the text leaves sizes open they are chosen so that the parameters number a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, cosine_similarity, interpolate, pad
 
-from geofuse.methods.mossfuse_layers import Aggregation, FirstEstimate, LargeKernel, Pointwise, SpectralTransformer
+from geofuse.methods.mossfuse_layers import Aggregation, LargeKernel, Pointwise, SpectralTransformer
+from geofuse.methods.mossfuse_start import FirstEstimate, SceneStatistics, detail
 from geofuse.sensors.psf import Psf
 
 WIDTH = 48
@@ -72,15 +73,17 @@ class MossFuseNetwork(nn.Module):
         Channels n of the features.
     """
 
-    reach = 40  # fine pixels away at which an input may still matter
+    reach = 43  # fine pixels away at which an input may still matter
 
     def __init__(self, bands: int, msi_bands: int, ratio: int, width: int = WIDTH) -> None:
         """Build the parts; the decoder of the fused image ends in zeros."""
         super().__init__()
         n, self.ratio = width, ratio
         self.estimate = FirstEstimate()
-        self.msi_base = nn.Sequential(nn.Conv2d(msi_bands, n, 3, padding=1), *(SpectralTransformer(n) for _ in range(_BASE_BLOCKS)))
-        self.hsi_base = nn.Sequential(nn.Conv2d(bands, n, 3, padding=1), *(SpectralTransformer(n) for _ in range(_BASE_BLOCKS)))
+        self.msi_base, self.hsi_base = (
+            nn.Sequential(nn.Conv2d(k, n, 3, padding=1), *(SpectralTransformer(n) for _ in range(_BASE_BLOCKS)))
+            for k in (3 * msi_bands, bands)
+        )
         self.msi_complementary, self.hsi_complementary = LargeKernel(n), SpectralTransformer(n)
         self.msi_shared, self.hsi_shared = (nn.Sequential(LargeKernel(n), SpectralTransformer(n)) for _ in range(2))
         self.join_shared = Pointwise(2 * n, n)
@@ -94,7 +97,7 @@ class MossFuseNetwork(nn.Module):
         nn.init.zeros_(self.decode[-1].bias)
 
     def decouple(self, msi: Tensor, hsi_up: Tensor) -> Decoupled:
-        """Split the features of MSI (B, c, H, W) and interpolated HSI (B, C, H, W), eq. (3)."""
+        """Split the features of MSI with its detail (B, 3c, H, W) and interpolated HSI (B, C, H, W), eq. (3)."""
         base_msi, base_hsi = (
             base(image.contiguous(memory_format=torch.channels_last))
             for base, image in ((self.msi_base, msi), (self.hsi_base, hsi_up))
@@ -103,28 +106,34 @@ class MossFuseNetwork(nn.Module):
             self.msi_shared(base_msi), self.msi_complementary(base_msi), self.hsi_shared(base_hsi), self.hsi_complementary(base_hsi)
         )
 
-    def aggregate(self, features: Decoupled, hsi: Tensor, msi: Tensor, coarse_msi: Tensor) -> Tensor:
+    def aggregate(self, features: Decoupled, scenes: Sequence[SceneStatistics], hsi: Tensor, msi: Tensor, coarse: Tensor) -> Tensor:
         """Correct the first estimate (B, C, H, W) from shared, then spatial, then spectral features, eq. (7)."""
-        first, scaled = self.estimate(hsi, msi, coarse_msi)
         spatial = self.add_spatial(features.msi_shared + features.hsi_shared, features.msi_complementary)
         correction = self.decode(self.add_spectral(spatial, features.hsi_complementary))
-        return first + torch.einsum("bkc,bchw->bkhw", scaled, correction)
+        scaled = torch.stack([scene.scaled for scene in scenes])
+        return self.estimate(scenes, hsi, msi, coarse) + torch.einsum("bkc,bchw->bkhw", scaled, correction)
 
     def fuse(self, hsi: Tensor, msi: Tensor, coarse_msi: Tensor) -> Tensor:
         """Fuse (B, C, h, w), (B, c, H, W) and the blurred MSI (B, c, h, w) into (B, C, H, W): decoupling and aggregation alone."""
-        return self.aggregate(self.decouple(msi, self.upsampled(hsi)), hsi, msi, coarse_msi)
+        return self._decoupled_and_fused(hsi, msi, coarse_msi)[1]
 
     def forward(self, hsi: Tensor, msi: Tensor, coarse_msi: Tensor) -> Estimates:
         """Fuse, and restore the inputs from the features, eq. (4) and (5)."""
-        f = self.decouple(msi, self.upsampled(hsi))
+        f, fused = self._decoupled_and_fused(hsi, msi, coarse_msi)
         shared = self.join_shared(torch.cat([f.msi_shared, f.hsi_shared], dim=1))
         return Estimates(
-            self.aggregate(f, hsi, msi, coarse_msi),
+            fused,
             self.decode_msi(self.restore_msi(f.msi_shared, f.msi_complementary)),
             avg_pool2d(self.decode_hsi(self.restore_hsi(f.hsi_shared, f.hsi_complementary)), self.ratio),
             avg_pool2d(self.decode_coarse_msi(shared), self.ratio),
             f,
         )
+
+    def _decoupled_and_fused(self, hsi: Tensor, msi: Tensor, coarse_msi: Tensor) -> tuple[Decoupled, Tensor]:
+        """Return the features and the fused image."""
+        scenes = self.estimate.scenes(hsi, msi, coarse_msi)
+        features = self.decouple(torch.cat([msi, detail(msi, scenes)], dim=1), self.upsampled(hsi))
+        return features, self.aggregate(features, scenes, hsi, msi, coarse_msi)
 
     def upsampled(self, hsi: Tensor) -> Tensor:
         """Interpolate (B, C, h, w) bicubically to the fine grid."""
@@ -267,3 +276,26 @@ def losses(
     if weights.coarse_msi:
         constraint = constraint + gap(inside(blurred_msi), inside(found.coarse_msi)) + gap(seen_hsi, found.coarse_msi)  # eq. (10)
     return Losses(aggregation, clustering_loss(found.features, weights), constraint, gap(inside(blurred_msi), inside(seen_hsi)))
+
+
+def recorrupted(image: Tensor, noise: Tensor, alpha: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Make two images of one whose noises are independent (Pang et al. 2021): y + alpha s n and y - s n / alpha.
+
+    Parameters
+    ----------
+    image
+        y (B, n, H, W).
+    noise
+        s (B, n), its noise standard deviation.
+    alpha
+        How much of it is added.
+    generator
+        CPU generator of n, standard normal.
+    """
+    added = noise[:, :, None, None] * torch.randn(image.shape, generator=generator).to(image)
+    return image + alpha * added, image - added / alpha
+
+
+def whitened_gap(seen: Tensor, target: Tensor, noise: Tensor) -> Tensor:
+    """Mean square of the difference of images (B, n, H, W) in units of the noise (B, n)."""
+    return ((seen - target) / noise[:, :, None, None]).square().mean()
