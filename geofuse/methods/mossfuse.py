@@ -39,7 +39,7 @@ from geofuse.methods.device import use_threads
 from geofuse.methods.filling import whole_pair
 from geofuse.methods.mossfuse_layers import collecting
 from geofuse.methods.mossfuse_network import WIDTH, Degradation, LossWeights, MossFuseNetwork, losses, recorrupted, whitened_gap
-from geofuse.methods.mossfuse_start import SceneStatistics
+from geofuse.methods.mossfuse_start import MEDIAN, SceneStatistics
 from geofuse.methods.trainable import Plan, TrainingDefaults
 from geofuse.methods.trained_method import TrainedMethod
 from geofuse.methods.weights import Card
@@ -49,6 +49,7 @@ _WEIGHTS, _BATCHES, _WINDOWS = range(40, 43)  # purposes of random streams
 _LEAST_RATE = 1e-3  # of the learning rate, at the end
 _LEAST_PATCH = 4  # coarse pixels
 _SCENE_WINDOWS = 8  # patches that what is scene-wide is computed from
+_WITHIN_NOISE = 1.25  # times what noise alone would leave, in the median over pixels and bands
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ class MossFuseOptions:
         Learn PSF and SRF on, from those that the pair came with.
     recorrupt
         In learning, noise of this share of the images' own is added to them, and the fused image is compared with images from which
-        noise was taken in return (see the module's text); 0 has eq. (13) as the paper has it.
+        noise was taken in return (see the module's text); 0 has eq. (13) as the paper has it, and so has a pair at hand that the
+        first estimate misses by more than the noise.
     clustering, constraint, degradation
         Weights of eq. (14).
     attract, repel, coarse_msi
@@ -244,6 +246,8 @@ class MossFuse(TrainedMethod):
             self._see_scene(samples)
             plan = Plan(sampler, options.steps, options.batch, options.learning_rate, model.response, model.device)
             length = TrainingOptions(options.steps, max(options.steps, 1), memory=0.99)
+            if not self._starts_within_the_noise(sampler):
+                options = dataclasses.replace(options, recorrupt=0.0)
             recipe = MossFuseRecipe(options, plan, self.known)
             train(self.network, recipe, length, stream(model.seed, _BATCHES), report=report)
         self.network.requires_grad_(False)
@@ -260,6 +264,24 @@ class MossFuse(TrainedMethod):
                 hsi, msi = pair.hsi / self.scales.hsi, pair.msi / self.scales.msi
                 windows.append((hsi, msi, how.blur(msi[None])[0]))
         self.network.network.estimate.scene = SceneStatistics.of(windows)
+
+    def _starts_within_the_noise(self, sampler: PatchSampler) -> bool:
+        """Tell whether the first estimate meets both images about as closely as their noise lets the clean image, or closer.
+
+        Then eq. (13) has nothing but noise to teach. Otherwise, as with images that have next to no noise, errors in units of the
+        noise would be errors of the model: learning from them lost a third on a scene without noise.
+        """
+        batch = sampler.sample(_SCENE_WINDOWS, stream(self.model.seed, _WINDOWS))
+        hsi, msi = batch.hsi.to(self.model.device), batch.msi.to(self.model.device)
+        how, estimate = self.known or self.network.degradation, self.network.network.estimate
+        with torch.no_grad():
+            scenes = estimate.scenes(hsi, msi, how.blur(msi))
+            start = estimate(scenes, hsi, msi, how.blur(msi))
+            for seen, image, name in ((how.respond(start), msi, "noise"), (how.blur(start), hsi, "hsi_noise")):
+                noise = torch.stack([getattr(scene, name) for scene in scenes])[:, :, None, None]
+                if ((seen - image) / noise).abs().median() > _WITHIN_NOISE * MEDIAN:
+                    return False
+        return True
 
     def _see_windows(self, sampler: PatchSampler) -> None:
         """Fuse the windows of the scene from which blocks that are collecting keep what is scene-wide."""

@@ -14,7 +14,7 @@ from geofuse.degradation.noise import msi_noise
 from geofuse.methods.local_regression import CoarseMsi, Moments, features, predict_coarse, predict_fine, regress, scene_moments
 from geofuse.methods.spectral_basis import learn_basis
 
-_MEDIAN = 0.6745  # of the absolute value of a standard normal number
+MEDIAN = 0.6745  # of the absolute value of a standard normal number
 _LEAST_NOISE = 1e-4  # of an image's mean
 _DETAIL_SIDES = (3, 7)  # pixels of the surroundings that detail stands out of
 
@@ -82,7 +82,7 @@ def _noise_of(windows: Sequence[tuple[Tensor, Tensor, Tensor]], coefficients: Se
     y = torch.cat([coarse.flatten(1) for _, _, coarse in windows], dim=1).double().cpu().numpy()
     a = torch.cat([features(a).flatten(1) for a in coefficients], dim=1).double().cpu().numpy()
     left = np.abs(y.T - a.T @ np.linalg.lstsq(a.T, y.T, rcond=None)[0])
-    from_agreement = np.median(left, axis=0) / _MEDIAN * (windows[0][1].shape[1] // windows[0][2].shape[1])
+    from_agreement = np.median(left, axis=0) / MEDIAN * (windows[0][1].shape[1] // windows[0][2].shape[1])
     noise = np.where(from_texture > 0, np.minimum(from_texture, from_agreement), from_agreement)
     return noise + _LEAST_NOISE * np.abs(y).mean() + 1e-12
 
