@@ -137,6 +137,6 @@ def angles(truth: np.ndarray, estimate: np.ndarray) -> np.ndarray:
 
 def _box(fused: xr.DataArray, reference: xr.DataArray, shape: tuple[int, ...]) -> Box:
     """Return where the common part, ``shape`` (y, x), lies in the fused scene."""
-    step = ~Grid.of(reference).transform * Grid.of(fused).transform  # fused pixels to reference pixels, a whole shift
+    step = ~Grid.of(reference).transform @ Grid.of(fused).transform  # fused pixels to reference pixels, a whole shift
     left, top = max(0, -round(step.c)), max(0, -round(step.f))
     return (left, top, left + shape[1], top + shape[0])

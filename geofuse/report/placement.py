@@ -108,7 +108,7 @@ def picture_points(fused: Grid, source: Grid, side: int) -> Points:
     InputError
         If the two do not overlap.
     """
-    step = None if _crs_differ(fused, source) else ~fused.transform * source.transform  # source pixels to fused pixels
+    step = None if _crs_differ(fused, source) else ~fused.transform @ source.transform  # source pixels to fused pixels
     if step is not None:
         middle, _ = step * (source.width / 2, source.height / 2)
         step = step.translation(turns(middle, fused), 0) * step

@@ -272,31 +272,27 @@ def test_detail_is_counted_in_the_noise_and_nothing_where_all_is_flat():
     assert detail(point, found)[0, :, 8, 8].numpy() == pytest.approx(np.arcsinh(2.0 * np.repeat([8 / 9, 48 / 49], M)), rel=1e-4)
 
 
+def error_after(steps, fine, hsi, msi):
+    """Root mean square error of what is fused after so many steps on the pair at hand."""
+    tile = TileData(hsi, msi, (0, 0), Edges(True, True, True, True))
+    method = MossFuse(MossFuseOptions(steps=steps, patch=64, width=16))
+    method.fit(SceneModel(RESPONSE, Psf.parse("gaussian"), RATIO, np.full(C, np.nan), 3), [tile], silent)
+    return float(np.sqrt(((method.fuse(tile, silent) - fine) ** 2).mean()))
+
+
 @pytest.mark.slow
 def test_from_noisy_images_it_learns_to_be_nearer_to_the_clean_one():
     fine, hsi, msi = scene(size=96)
     rng = np.random.default_rng(1)
     hsi, msi = (a + (0.02 * np.sqrt((a**2).mean()) * rng.normal(size=a.shape)).astype(np.float32) for a in (hsi, msi))
-    model = SceneModel(RESPONSE, Psf.parse("gaussian"), RATIO, np.full(C, np.nan), 3)
-    tile = TileData(hsi, msi, (0, 0), Edges(True, True, True, True))
-    errors = []
-    for steps in (0, 100):
-        method = MossFuse(MossFuseOptions(steps=steps, patch=64, width=16))
-        method.fit(model, [tile], silent)
-        errors.append(float(np.sqrt(((method.fuse(tile, silent) - fine) ** 2).mean())))
+    errors = [error_after(steps, fine, hsi, msi) for steps in (0, 100)]
     assert errors[1] < 0.97 * errors[0]
 
 
 @pytest.mark.slow
 def test_after_learning_from_the_pair_at_hand_it_is_far_above_the_interpolation_and_keeps_what_it_started_from():
     fine, hsi, msi = scene(size=64)
-    model = SceneModel(RESPONSE, Psf.parse("gaussian"), RATIO, np.full(C, np.nan), 3)
-    tile = TileData(hsi, msi, (0, 0), Edges(True, True, True, True))
-    errors = []
-    for steps in (0, 60):
-        method = MossFuse(MossFuseOptions(steps=steps, patch=64, width=16))
-        method.fit(model, [tile], silent)
-        errors.append(float(np.sqrt(((method.fuse(tile, silent) - fine) ** 2).mean())))
+    errors = [error_after(steps, fine, hsi, msi) for steps in (0, 60)]
     interpolated = hsi.repeat(RATIO, axis=1).repeat(RATIO, axis=2)
     assert errors[1] < 0.5 * np.sqrt(((interpolated - fine) ** 2).mean())
     assert errors[1] < 1.1 * errors[0]  # without noise it gains nothing in so few steps
