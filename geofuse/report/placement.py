@@ -110,8 +110,8 @@ def picture_points(fused: Grid, source: Grid, side: int) -> Points:
     """
     step = None if _crs_differ(fused, source) else ~fused.transform @ source.transform  # source pixels to fused pixels
     if step is not None:
-        middle, _ = step * (source.width / 2, source.height / 2)
-        step = step.translation(turns(middle, fused), 0) * step
+        middle, _ = step @ (source.width / 2, source.height / 2)
+        step = step.translation(turns(middle, fused), 0) @ step
     upright = step is not None and step.a > 0 and step.e > 0
     if not upright or max(abs(step.b), abs(step.d)) * max(source.height, source.width) > _TURN:
         height, width = thinned(fused.height, fused.width, side)
