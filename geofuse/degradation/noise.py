@@ -123,17 +123,23 @@ def hsi_noise_of(spectra: np.ndarray) -> np.ndarray:
 
 
 def _regression_residual(covariance: np.ndarray, n_samples: int) -> np.ndarray:
-    """Return what linear regression on the neighbouring bands leaves of each (Bioucas-Dias and Nascimento 2008)."""
+    """Return what linear regression on the other bands leaves of each (Bioucas-Dias and Nascimento 2008).
+
+    Given the others, a band's variance is one over its diagonal entry of the inverse covariance, so one inverse serves all bands. A
+    quarter of the samples bounds how many bands take part; with fewer than all, windows half of which overlap, each band in the
+    one that it is most central in.
+    """
     n_bands = len(covariance)
-    reach = max(1, min(n_bands - 1, n_samples // 4) // 2)
-    sigma = np.empty(n_bands)
-    for band in range(n_bands):
-        near = np.setdiff1d(np.arange(max(0, band - reach), min(n_bands, band + reach + 1)), [band])
-        own, shared, others = covariance[band, band], covariance[near, band], covariance[np.ix_(near, near)]
-        ridge = 1e-9 * max(float(others.diagonal().mean()), 1e-300) * np.eye(len(near)) if len(near) else others
-        explained = shared @ np.linalg.solve(others + ridge, shared) if len(near) else 0.0
-        freedom = max(n_samples - len(near) - 1, 1) / n_samples
-        sigma[band] = np.sqrt(max(own - explained, 0.0) / freedom)
+    side = min(n_bands, max(2, n_samples // 4 + 1))
+    starts = np.linspace(0, n_bands - side, -(-2 * (n_bands - side) // side) + 1).round().astype(int)
+    ridge = 1e-9 * max(float(covariance.diagonal().mean()), 1e-300)
+    freedom = max(n_samples - side, 1) / n_samples
+    sigma, own = np.empty(n_bands), np.abs(np.arange(n_bands)[:, None] - starts - (side - 1) / 2).argmin(axis=1)
+    for window, start in enumerate(starts):
+        part = covariance[start : start + side, start : start + side] + ridge * np.eye(side)
+        left = 1.0 / np.linalg.inv(part).diagonal() - ridge
+        bands = np.flatnonzero(own == window)
+        sigma[bands] = np.sqrt(np.maximum(left[bands - start], 0.0) / freedom)
     return sigma
 
 
