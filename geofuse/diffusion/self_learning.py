@@ -152,10 +152,12 @@ def _levels(options: LearningOptions, generator: torch.Generator, like: Tensor) 
 
 
 def _teach(network: nn.Module, error: Callable[[], Tensor], options: LearningOptions, report: Report, stage: str) -> None:
-    """Run the optimiser: Adam, one-cycle learning rate, clipped gradients, moving average of the weights."""
+    """Run the optimiser: Adam and Muon, one-cycle learning rate, clipped gradients, moving average of the weights."""
     if options.steps == 0:
         return
-    optimiser = OneCycleAdam(network.parameters(), options.learning_rate, options.steps)
+    inner = [weight for module in network.modules() if isinstance(module, TextureNetwork) for weight in module.inner_kernels]
+    others = [p for p in network.parameters() if not any(p is weight for weight in inner)]
+    optimiser = OneCycleAdam(others, options.learning_rate, options.steps, inner)
     average = [p.detach().clone() for p in network.parameters()]
     for step in range(options.steps):
         error().backward()

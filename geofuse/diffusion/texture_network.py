@@ -39,6 +39,11 @@ class TextureNetwork(nn.Module):
         """How many pixels away an input still matters."""
         return len(self.body) + 3
 
+    @property
+    def inner_kernels(self) -> list[nn.Parameter]:
+        """The kernels between hidden channels, all square: (width, width, 3, 3)."""
+        return [layer.weight for layer in self.body]
+
     def forward(self, state: Tensor, level: Tensor) -> Tensor:
         """Estimate clean components (B, c, H, W) from states of levels (B,) > 0; H and W any size from 2 up."""
         level = level.view(-1, 1, 1, 1)
