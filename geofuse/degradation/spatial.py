@@ -27,6 +27,7 @@ from geofuse.sensors.psf import Psf
 
 MIN_RATIO, MAX_RATIO = 2, 40
 _PIECE = 32  # coarse pixels of a dense piece
+_UNSEEN = 1e-3  # of a PSF's weight
 
 
 class SpatialOperator:
@@ -75,6 +76,14 @@ class SpatialOperator:
         if isinstance(coarse, np.ndarray):
             return sum(_along_y(v.T, _along_x(u.T, coarse)) for v, u in self._terms)
         return reduce(add, (u.along_x(v.along_y(coarse)) for v, u in self._pieces_like(coarse, True)))
+
+    def sees_only(self, pixels: np.ndarray) -> np.ndarray:
+        """Tell which coarse pixels (h, w) see nothing but these fine ones (H, W): less than 1e-3 of the PSF falls on others.
+
+        Negative weights count as positive ones: the sum of a bicubic PSF's weights exceeds one where its outermost fall on no data.
+        """
+        others = np.asarray(~pixels, np.float64)
+        return sum(_along_y(abs(v), _along_x(abs(u), others)) for v, u in self._terms) < _UNSEEN
 
     @property
     def reach(self) -> int:

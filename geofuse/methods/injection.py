@@ -93,7 +93,7 @@ def shared_pixels(model: SceneModel, samples: Sequence[TileData]) -> tuple[np.nd
         spatial = SpatialOperator(model.psf, model.ratio, *sample.msi.shape[1:])
         valid = sample.msi_valid
         low = spatial.forward(np.where(valid, sample.msi, 0.0).astype(np.float64))
-        whole = sample.hsi_valid & (spatial.forward(valid.astype(np.float64)) > 0.999) & _inside(spatial, sample)
+        whole = sample.hsi_valid & spatial.sees_only(valid) & _inside(spatial, sample)
         spectra.append(sample.hsi[:, whole].astype(np.float64))
         blurred.append(low[:, whole])
     hsi, msi = np.concatenate(spectra, axis=1), np.concatenate(blurred, axis=1)

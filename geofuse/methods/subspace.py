@@ -28,7 +28,9 @@ from geofuse.methods.device import use_threads
 from geofuse.methods.injection import fill_gaps, to_fine
 from geofuse.methods.local_regression import REACH, CoarseMsi, predict_coarse, predict_fine, regress, scene_moments
 from geofuse.methods.spectral_basis import SpectralBasis, SubspaceImage, learn_basis
+from geofuse.tiling import Edges
 
+_ALL_CUT = Edges(False, False, False, False)
 _LEAST_TRUST = 0.5  # weight of a coarse pixel in the MSI's part of what is estimated from residuals
 _FINE_TO_COARSE_VARIANCE = 4.0  # the prediction errs more on the fine grid than its residuals on the coarse grid show
 
@@ -156,7 +158,7 @@ class Subspace:
         seen_by_hsi = torch.einsum("cd,dhw->chw", state.mixing, coarse)
         stand_in = interpolate(seen_by_hsi[None], size=(height, width), mode="bilinear", align_corners=False)[0]
         msi = torch.where(msi_valid > 0, msi, stand_in)
-        whole = hsi_valid * self._inside(spatial, tile)
+        whole = hsi_valid * self._inside(spatial, tile.edges)
         regression_weight, fine_weight = whole * (spatial.forward(msi_valid[None])[0] > 0.999), msi_valid
         if tile.trust is not None:
             fine_weight = self._tensor(tile.trust)
@@ -201,15 +203,17 @@ class Subspace:
         return torch.linalg.inv(covariance + floor * torch.eye(len(covariance)).to(covariance)).float()
 
     def _msi_noise(self, samples: Sequence[TileData], basis: SpectralBasis) -> np.ndarray:
-        """Noise of the MSI, from its texture and from its agreement with the HSI."""
+        """Noise of the MSI, from its texture and from its agreement with the HSI.
+
+        The images are compared where the whole PSF falls on data: what lies beyond a border is not what reflection makes of it.
+        """
         from_texture = msi_noise([s.msi for s in samples])
         response = self.model.response
         residuals = []
         for sample in samples:
             spatial = SpatialOperator(self.model.psf, self.model.ratio, *sample.msi.shape[1:])
             valid = sample.msi_valid & (True if sample.trust is None else sample.trust > _LEAST_TRUST)
-            seen = spatial.forward(valid.astype(np.float32)) > 0.999
-            whole = seen & sample.hsi_valid & (self._inside(spatial, sample).cpu().numpy() > 0)
+            whole = spatial.sees_only(valid) & sample.hsi_valid & (self._inside(spatial, _ALL_CUT).cpu().numpy() > 0)
             on_coarse = spatial.forward(np.where(valid, sample.msi, 0.0).astype(np.float32))
             residuals.append(on_coarse[:, whole] - response @ sample.hsi[:, whole])
         residual = np.concatenate(residuals, axis=1)
@@ -219,11 +223,11 @@ class Subspace:
             from_texture = consistent_noise(from_texture, residual, psf_power(self.model), explained)
         return np.maximum(from_texture, 1e-4 * level + 1e-12)
 
-    def _inside(self, spatial: SpatialOperator, tile: TileData) -> torch.Tensor:
+    def _inside(self, spatial: SpatialOperator, edges: Edges) -> torch.Tensor:
         """(h, w): 0 for coarse pixels whose PSF reaches across a side of the tile that is not the scene's border."""
         reach = -(-spatial.reach // self.model.ratio)
         inside = torch.ones(spatial.coarse_shape, device=self.model.device)
-        top, bottom, left, right = tile.edges.top, tile.edges.bottom, tile.edges.left, tile.edges.right
+        top, bottom, left, right = edges.top, edges.bottom, edges.left, edges.right
         height, width = spatial.coarse_shape
         inside[: 0 if top else reach] = 0
         inside[height if bottom else max(height - reach, 0) :] = 0

@@ -40,6 +40,15 @@ def test_torch_gives_what_numpy_gives(operator):
     assert np.allclose(operator.adjoint(torch.as_tensor(coarse)).numpy(), operator.adjoint(coarse))
 
 
+def test_what_a_coarse_pixel_sees_counts_negative_weights_too():
+    operator = SpatialOperator(Psf("bicubic"), 4, 32, 32)
+    pixels = np.ones((32, 32), bool)
+    assert operator.sees_only(pixels).all()
+    pixels[8] = False
+    assert operator.forward(pixels.astype(float))[3, 4] > 1  # row 8 has a negative weight there
+    assert not operator.sees_only(pixels)[:4].any() and operator.sees_only(pixels)[4:].all()
+
+
 def test_bicubic_is_pillows_antialiased_bicubic_away_from_the_border():
     image = pytest.importorskip("PIL.Image")
     fine = np.random.default_rng(2).normal(size=(64, 48)).astype(np.float32)

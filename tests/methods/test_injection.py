@@ -154,3 +154,13 @@ def test_only_pixels_that_both_images_see_whole_are_learnt_from(scenes):
 def test_the_halo_holds_all_that_a_fine_pixel_depends_on(scenes):
     psf_reach = -(-SpatialOperator(Psf("bicubic"), 4, 64, 64).reach // 4)
     assert HALO // 2 >= psf_reach + 2 * INTERPOLATION_REACH
+
+
+def test_shared_pixels_see_nothing_of_a_hole(scenes):
+    model, tile = scenes.observe(scenes.landscape(), 3, psf="bicubic")
+    msi = tile.msi.copy()
+    msi[:, 50:61, 40:55] = np.nan
+    complete = SpatialOperator(model.psf, model.ratio, *msi.shape[1:]).forward(tile.msi.astype(float))
+    _, blurred = shared_pixels(model, [replace(tile, msi=msi)])
+    for pixel in blurred.T:
+        assert np.abs(complete - pixel[:, None, None]).max(axis=0).min() < 1e-3

@@ -53,6 +53,17 @@ def test_what_stands_under_a_mask_is_never_seen(scenes):
     assert rmse(first[:, seen], fine[:, seen]) < 1.3 * rmse(scenes.fuse("subspace", model, tile)[:, seen], fine[:, seen])
 
 
+def test_the_noise_of_the_msi_is_found_where_the_scene_goes_on_beyond_the_images(scenes):
+    """What reflection at the border misses, and half of a PSF in a hole, is not noise."""
+    model, tile = scenes.observe(scenes.landscape(side=160), 1, psf="bicubic")
+    noisy = tile.msi + 0.001 * np.random.default_rng(2).standard_normal(tile.msi.shape).astype(np.float32)
+    cut = dataclasses.replace(tile, hsi=tile.hsi[:, 7:-7, 7:-7], msi=noisy[:, 28:-28, 28:-28].copy())
+    cut.msi[:, 50:61, 40:55] = np.nan
+    method = Subspace()
+    method.fit(model, [cut], silent)
+    assert method.state.view.noise[0] == pytest.approx(0.001, rel=0.3)
+
+
 def test_units_of_the_images_do_not_matter(scenes):
     model, tile = scenes.observe(scenes.landscape(), 4, snr_db=35)
     scaled = dataclasses.replace(tile, hsi=tile.hsi * 1e4, msi=tile.msi * 1e4)
