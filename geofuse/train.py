@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from geofuse.methods import METHODS
 from geofuse.methods.base import Report, silent
 from geofuse.result import file_hash
 
+_LOG = logging.getLogger(__name__)
 _LEAST_VALIDATIONS = 20
 _WEIGHTS, _BATCHES = range(2)  # purposes of random streams
 
@@ -150,6 +152,8 @@ def trainable_methods() -> tuple[str, ...]:
 def train_method(plan: TrainingPlan, output: str | Path, *, resume: bool = False, report: Report = silent) -> TrainingSummary:
     """Train and write the weights; beside them come ``STEM.metrics.csv`` and ``STEM.png``, and a checkpoint until it is done.
 
+    A checkpoint of an earlier training that is not to be resumed is replaced at the first validation; a warning says so.
+
     Raises
     ------
     GeofuseError
@@ -181,6 +185,9 @@ def train_method(plan: TrainingPlan, output: str | Path, *, resume: bool = False
     recipe = method.recipe(Plan(sampler, steps, batch, rate, data.response, device))
     every = plan.validate_every or max(1, min(500, steps // _LEAST_VALIDATIONS))
     histories: list[History] = []
+    if beside["checkpoint"].exists() and not resume:
+        text = "%s, of a training that was stopped, will be replaced after step %d: end this one before and add --resume to keep it"
+        _LOG.warning(text, beside["checkpoint"], min(every, steps))
 
     def history(step: int) -> History:
         histories.append(History(beside["metrics.csv"], step))

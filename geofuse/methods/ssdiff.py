@@ -9,6 +9,9 @@ by noise of standard deviation 1 at nearly every level. Measured on landsat7, 30
 
 Where the text is silent: the noise schedule is that of Ho et al. 2020 (beta from 1e-4 to 0.02 in 1000 levels); the optimiser has no
 weight decay. Reverse steps are those of DDIM, deterministic. The preset ``fast`` takes 5 of them, ``paper`` its 100.
+
+The paper leaves the result as the network gives it. Here it is moved towards the multispectral image through the PSF
+(:mod:`geofuse.methods.back_projection`); the option ``back_projections=0`` leaves that out.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from torch.nn.functional import interpolate
 
 from geofuse.diffusion.schedule import add_noise, ddim_step, dimmed, noise_of, sampling_times
 from geofuse.errors import UsageError
+from geofuse.methods.back_projection import REACH
 from geofuse.methods.ssdiff_network import SpatialSpectralNetwork
 from geofuse.methods.trainable import Plan, TrainingDefaults
 from geofuse.methods.trained_method import TrainedMethod
@@ -49,12 +53,15 @@ class SsDiffOptions:
         Modulate spatial features in frequency (section 4.3); shapes the network.
     finetune
         Share of a training in which the branches learn in turn, 0 to 1; of training only.
+    back_projections
+        How many times the result is moved towards the coarse image; 0 leaves it as the network gives it. Not of training.
     """
 
     sampling_steps: int = 100
     width: int = 32
     modulate: bool = True
     finetune: float = 1 / 6
+    back_projections: int = 3
 
     def __post_init__(self) -> None:
         """Refuse what is out of range.
@@ -70,6 +77,8 @@ class SsDiffOptions:
             raise UsageError(f"finetune is a share of the training, from 0 to 1, found {self.finetune}")
         if self.width % 2 or self.width < 2:
             raise UsageError(f"width must be an even number from 2, found {self.width}")
+        if self.back_projections < 0:
+            raise UsageError(f"back_projections must be 0 or more, found {self.back_projections}")
 
 
 def linear_schedule() -> Tensor:
@@ -125,8 +134,13 @@ class SsDiff(TrainedMethod):
 
     @property
     def halo(self) -> int:
-        """Coarse pixels beyond its core that a tile needs: what the network sees, at the smallest ratio."""
-        return -(-SpatialSpectralNetwork.reach // 2)
+        """Coarse pixels beyond its core that a tile needs: what the network, at the smallest ratio, and back-projection see."""
+        return -(-SpatialSpectralNetwork.reach // 2) + REACH * self.back_projections
+
+    @property
+    def back_projections(self) -> int:
+        """How many times a fused tile is moved towards its HSI."""
+        return self.options.back_projections
 
     def shape_options(self) -> Mapping[str, Any]:
         """Return the options that shape the network, for the card."""

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from geofuse.degradation.spatial import SpatialOperator
 from geofuse.diffusion.random_streams import stream
 from geofuse.errors import InputError
+from geofuse.methods.back_projection import back_projected
 from geofuse.methods.base import Report, SceneModel, TileData
 from geofuse.methods.device import use_threads
 from geofuse.methods.filling import whole_pair
@@ -56,6 +58,11 @@ class TrainedMethod:
     def shape_options(self) -> Mapping[str, Any]:
         """Return the options that shape the network, for the card."""
         raise NotImplementedError
+
+    @property
+    def back_projections(self) -> int:
+        """How many times a fused tile is moved towards its HSI; see :mod:`geofuse.methods.back_projection`."""
+        return 0
 
     @property
     def parameter_count(self) -> int:
@@ -118,8 +125,9 @@ class TrainedMethod:
         noise = standard_normal(self.model.seed, _NOISE, hsi.shape[1], rows, cols)
         with torch.no_grad():
             fused = self.sample(self.network, hsi, msi, torch.from_numpy(noise)[None].to(hsi))[0]
-        inside = fused[:, before[0] : before[0] + height, before[1] : before[1] + width]
-        return (inside.float() * self.scales.hsi).cpu().numpy()
+        inside = fused[:, before[0] : before[0] + height, before[1] : before[1] + width].float() * self.scales.hsi
+        seen = SpatialOperator(self.model.psf, self.model.ratio, height, width)
+        return back_projected(inside, pair.hsi, seen, self.back_projections).cpu().numpy()
 
     def _alignment(self, ratio: int) -> int:
         """Fine pixels that a tile's corner is moved back to a multiple of."""

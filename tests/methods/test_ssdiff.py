@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from geofuse.degradation import SpatialOperator
 from geofuse.errors import UsageError
 from geofuse.methods.base import SceneModel, TileData, silent
 from geofuse.methods.ssdiff import SsDiff, SsDiffOptions, upsampled
@@ -141,8 +142,8 @@ def test_fine_tuning_takes_the_branches_in_turn_at_a_tenth_of_the_rate():
     assert recipe.learning_rate(75) == pytest.approx(1e-4, rel=1e-3)
 
 
-def fused(path, rows):
-    """Fuse the rows of a scene, 320 fine rows in all."""
+def fused(path, rows, **options):
+    """Fuse the rows of a scene, 360 fine rows in all."""
     rng = np.random.default_rng(1)
     hsi, msi = rng.random((4, 180, 32), np.float32), rng.random((1, 360, 64), np.float32)
     model = SceneModel(card().response, Psf.parse("gaussian"), 2, card().wavelength_nm, 7)
@@ -153,7 +154,7 @@ def fused(path, rows):
         (rows.start, 0),
         Edges(rows.start == 0, rows.stop == 360, True, True),
     )
-    method = SsDiff(SsDiffOptions(sampling_steps=2))
+    method = SsDiff(SsDiffOptions(sampling_steps=2, **options))
     method.adopt_weights(path, *load_weights(path))
     method.fit(model, [whole], silent)
     return method.fuse(cut, silent)
@@ -168,7 +169,19 @@ def test_a_tile_with_its_halo_gives_what_the_whole_scene_gives(tmp_path):
     assert np.abs(tile[:, halo : halo + 20] - whole[:, core]).max() < 2e-4 * whole.std()
 
 
+def test_the_result_is_moved_towards_the_coarse_image(tmp_path):
+    path = tmp_path / "w.safetensors"
+    save_weights(path, card(), SpatialSpectralNetwork(4, 1, 8))  # untrained: the interpolation
+    hsi = np.random.default_rng(1).random((4, 180, 32), np.float32)
+    seen = SpatialOperator(Psf.parse("gaussian"), 2, 360, 64)
+    misses = [np.abs(seen.forward(fused(path, slice(0, 360), back_projections=n)) - hsi).mean() for n in (0, 1, 3)]
+    assert misses[1] < 0.7 * misses[0]
+    assert misses[2] < 0.4 * misses[0]
+
+
 def test_options_that_are_none_are_refused():
     for bad in ({"sampling_steps": 0}, {"finetune": 1.5}):
         with pytest.raises(UsageError, match="from"):
             SsDiffOptions(**bad)
+    with pytest.raises(UsageError, match="back_projections must be 0 or more"):
+        SsDiffOptions(back_projections=-1)

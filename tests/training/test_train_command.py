@@ -97,6 +97,23 @@ def test_pansharpening_from_a_pair_at_reduced_resolution(invoke, folder, tmp_pat
         assert sharp.count == 4
 
 
+def test_it_warns_before_it_replaces_the_checkpoint_of_a_training_that_was_stopped(folder, tmp_path, capsys):
+    told = command(folder, "--steps", "4", "--validate-every", "2", "-o", str(tmp_path / "w.safetensors"))
+    left = tmp_path / "w.checkpoint"
+
+    def said(*more):
+        assert geofuse([*told, *more]) == 0
+        return capsys.readouterr().err
+
+    assert "--resume" not in said()
+    left.write_bytes(b"hours of work")
+    (line,) = (line for line in said().splitlines() if "--resume" in line)
+    assert line.startswith("geofuse: warning: ")
+    assert f"{left}, of a training that was stopped, will be replaced after step 2" in line
+    assert not left.exists()
+    assert "--resume" not in said("--resume")
+
+
 @pytest.mark.parametrize("method", ["ddpmfus", "ssdiff"])
 def test_patches_need_not_be_whole_windows_of_the_network(invoke, folder, tmp_path, method):
     small = ["--set", "width=8", "--batch", "1", "--steps", "1", "-o", tmp_path / "w.safetensors"]  # sides of 48, 36 at ratio 3
