@@ -206,6 +206,13 @@ def test_a_reference_on_part_of_the_pixels_is_compared_there(scenes, images):
     assert np.isnan(got[:6]).all() and np.isfinite(got[6:20, 3:]).all()
 
 
+def test_a_south_up_reference_is_compared_pixel_by_pixel(scenes, images):
+    turned = scene(images["reference"][:, ::-1], GRID @ Affine(1, 0, 0, 0, -1, HEIGHT))
+    expected, found = report_of(scenes).errors, report_of(scenes, reference=turned).errors
+    assert found.box == expected.box and found.scores == expected.scores
+    np.testing.assert_array_equal(found.rmse, expected.rmse)
+
+
 def test_bands_without_data_do_not_spoil_the_rest(scenes, images):
     fused = images["fused"].copy()
     fused[5] = np.nan

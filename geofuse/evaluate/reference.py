@@ -141,15 +141,30 @@ def evaluate_scenes(fused: xr.DataArray, reference: xr.DataArray, ratio: float |
 
 
 def common_part(fused: xr.DataArray, reference: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray, list[str]]:
-    """Crop two scenes to the pixels that they share; returns both and notes.
+    """Crop two scenes to the pixels that they share, in the order of the fused one's; returns both and notes.
 
     Raises
     ------
     InputError
         If CRS, pixel size or rotation differ, the offset is not whole pixels, or they do not overlap.
     """
+    reference = turned_like(reference, fused)
     (ours_y, ours_x), (theirs_y, theirs_x), notes = overlap(fused, reference, "reference")
     return fused.isel(y=ours_y, x=ours_x), reference.isel(y=theirs_y, x=theirs_x), notes
+
+
+def turned_like(scene: xr.DataArray, other: xr.DataArray) -> xr.DataArray:
+    """Return a scene with rows and columns in the directions of another's: a south-up one north-up, say."""
+    from affine import Affine
+
+    transform, wanted = scene.rio.transform(), other.rio.transform()
+    if transform.e * wanted.e < 0:
+        transform = transform @ Affine(1, 0, 0, 0, -1, scene.sizes["y"])
+        scene = scene.isel(y=slice(None, None, -1)).rio.write_transform(transform)
+    if transform.a * wanted.a < 0:
+        transform = transform @ Affine(-1, 0, scene.sizes["x"], 0, 1, 0)
+        scene = scene.isel(x=slice(None, None, -1)).rio.write_transform(transform)
+    return scene
 
 
 def overlap(fused: xr.DataArray, other: xr.DataArray, name: str) -> tuple[tuple[slice, slice], tuple[slice, slice], list[str]]:
