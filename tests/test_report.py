@@ -123,6 +123,11 @@ def test_what_a_file_says_of_itself_is_text_and_nothing_else(images):
     assert "{{ 7 * 7 }}" in page
 
 
+def test_a_page_of_standard_deviations_says_so(images):
+    page = render_page(gather_content(scene(images["fused"], provenance={"GEOFUSE_UNCERTAINTY": "standard deviation; 4 samples"})))
+    assert "<li>standard deviations, not values</li>" in page
+
+
 def test_without_a_reference_there_are_no_errors_and_no_scores(scenes):
     page = render_page(report_of(scenes, reference=None))
     assert data_of(page)["errors"] is None
