@@ -15,7 +15,7 @@ import numpy as np
 from geofuse.errors import InputError, OutputError, UsageError
 from geofuse.evaluate.tables import json_scores, note_lines, score_lines
 from geofuse.metrics import score
-from geofuse.scene import BandMetadata, band_metadata
+from geofuse.scene import BandMetadata, band_metadata, scene_transform
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -157,7 +157,7 @@ def turned_like(scene: xr.DataArray, other: xr.DataArray) -> xr.DataArray:
     """Return a scene with rows and columns in the directions of another's: a south-up one north-up, say."""
     from affine import Affine
 
-    transform, wanted = scene.rio.transform(), other.rio.transform()
+    transform, wanted = scene_transform(scene), scene_transform(other)
     if transform.e * wanted.e < 0:
         transform = transform @ Affine(1, 0, 0, 0, -1, scene.sizes["y"])
         scene = scene.isel(y=slice(None, None, -1)).rio.write_transform(transform)
@@ -204,7 +204,7 @@ def _check_crs(fused: xr.DataArray, other: xr.DataArray, name: str) -> list[str]
 
 def _offset(fused: xr.DataArray, other: xr.DataArray, name: str) -> tuple[int, int]:
     """Return the row and column of the other image at which the fused image's first pixel lies."""
-    ours, theirs = (np.reshape(scene.rio.transform(), (3, 3)) for scene in (fused, other))
+    ours, theirs = (np.reshape(scene_transform(scene), (3, 3)) for scene in (fused, other))
     step = np.linalg.solve(theirs, ours)  # fused pixels (column, row, 1) to the other's
     extent = max(*fused.shape[1:], *other.shape[1:])
     if np.abs(step[:2, :2] - np.eye(2)).max() * extent > _GRID_TOLERANCE_PIXELS:
