@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geofuse.tiling import Mosaic, Tile, TileGrid, axis_weights
+from geofuse.tiling import Blending, Tile, Window
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -35,15 +35,15 @@ def fuse_lazily(fusion: Fusion) -> xr.DataArray | xr.Dataset:
     pair, grid = fusion.pair, fusion.grid
     learnt = dask.delayed(_learn, pure=False)(_Learning(fusion))
     done = {tile.index: dask.delayed(_fuse, pure=False)(learnt, tile) for tile in grid}
-    n_bands = fusion.n_bands
+    n_bands, blending = fusion.n_bands, Blending(grid)
     blocks = []
     for i in range(grid.n_rows):
         row = []
         for j in range(grid.n_cols):
-            tile = grid[i * grid.n_cols + j]
-            near = [k for k in _neighbours(grid, i, j)]
-            task = dask.delayed(_blend, pure=False)(grid, tile, near, [done[k] for k in near])
-            row.append(da.from_delayed(task, (n_bands, tile.core.height, tile.core.width), np.float32))
+            core = grid[i * grid.n_cols + j].core
+            near = blending.tiles_of(core)
+            task = dask.delayed(_blend, pure=False)(blending, core, near, [done[k] for k in near])
+            row.append(da.from_delayed(task, (n_bands, core.height, core.width), np.float32))
         blocks.append(row)
     data = da.concatenate([da.concatenate(row, axis=2) for row in blocks], axis=1)
     row0, row1, col0, col1 = pair.attrs["output_window"]
@@ -89,28 +89,12 @@ def _fuse(fusion: Fusion, tile: Tile) -> np.ndarray:
         return fusion.fuse(tile)
 
 
-def _neighbours(grid: TileGrid, i: int, j: int) -> list[int]:
-    """Return the tiles at and around (i, j), whose weights may reach into its core."""
-    rows = range(max(i - 1, 0), min(i + 2, grid.n_rows))
-    cols = range(max(j - 1, 0), min(j + 2, grid.n_cols))
-    return [row * grid.n_cols + col for row in rows for col in cols]
-
-
-def _blend(grid: TileGrid, tile: Tile, near: list[int], fused: list[Any]) -> np.ndarray:
-    """Add up what the neighbours contribute to the core of ``tile``, with the mosaic's weights."""
-    reach = int(grid.overlap * Mosaic.BLEND)
-    row_weights, col_weights = axis_weights(grid.row_bounds, reach), axis_weights(grid.col_bounds, reach)
-    core = tile.core
+def _blend(blending: Blending, core: Window, near: list[int], fused: list[Any]) -> np.ndarray:
+    """Add up what the tiles ``near`` contribute to a core, with the mosaic's weights."""
     out = np.zeros((fused[0].shape[0], core.height, core.width), np.float32)
-    for index, data in zip(near, fused, strict=True):
-        i, j = divmod(index, grid.n_cols)
-        outer = grid[index].outer
-        (start_y, weight_y), (start_x, weight_x) = row_weights[i], col_weights[j]
-        top, bottom = max(core.row0, start_y), min(core.row1, start_y + len(weight_y))
-        left, right = max(core.col0, start_x), min(core.col1, start_x + len(weight_x))
-        if top >= bottom or left >= right:
-            continue
-        weight = weight_y[top - start_y : bottom - start_y, None] * weight_x[None, left - start_x : right - start_x]
-        source = data[:, top - outer.row0 : bottom - outer.row0, left - outer.col0 : right - outer.col0]
-        out[:, top - core.row0 : bottom - core.row0, left - core.col0 : right - core.col0] += weight * source
+    data = dict(zip(near, fused, strict=True))
+    for part in blending.parts(core):
+        rows, cols = part.window.within(blending.grid[part.tile].outer).slices
+        values, target = data[part.tile][:, rows, cols], out[:, *part.window.within(core).slices]
+        target += values if part.weights is None else part.weights * values
     return out

@@ -60,8 +60,9 @@ class PairOptions:
 
     @property
     def files(self) -> tuple[Any, ...]:
-        """The options that may name files."""
-        return (self.srf, self.psf, self.wavelengths, self.response, self.srf_bands, self.mask)
+        """What the options name that is there: a sensor's name is no folder, even where a folder is called like it."""
+        tables = (self.srf, self.psf, self.wavelengths, self.response, self.srf_bands)
+        return (*(table for table in tables if isinstance(table, str | Path) and Path(table).is_file()), self.mask)
 
     def open(self, hsi: str | Path, msi: str | Path) -> xr.Dataset:
         """Open two files as a pair; see :func:`open_pair`."""

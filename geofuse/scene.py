@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from affine import Affine
 
 DIMS = ("band", "y", "x")
+_TOLERANCE = 0.01  # pixels, anywhere in the image
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,24 @@ def make_scene(
     if crs is not None:
         scene = scene.rio.write_crs(crs)
     return scene.rio.write_transform(transform)
+
+
+def scene_transform(scene: xr.DataArray) -> Affine:
+    """Return the transform of the pixel corners: the recorded one, or that of the coordinates where these say otherwise.
+
+    They do in a scene that was turned, thinned or averaged by hand, which leaves behind what is recorded.
+    """
+    import rioxarray  # noqa: F401  (registers .rio)
+
+    recorded = scene.rio.transform()
+    if "x" not in scene.coords or "y" not in scene.coords or min(scene.sizes["x"], scene.sizes["y"]) < 2:
+        return recorded
+    x, y = scene["x"].values, scene["y"].values
+    cols, rows = ~recorded @ (x[[0, -1]].astype(float), y[[0, -1]].astype(float))
+    expected = np.array([[0.5, scene.sizes["x"] - 0.5], [0.5, scene.sizes["y"] - 0.5]])
+    if np.abs(np.array([cols, rows]) - expected).max() < _TOLERANCE:
+        return recorded
+    return scene.rio.transform(recalc=True)
 
 
 def band_metadata(scene: xr.DataArray) -> BandMetadata:

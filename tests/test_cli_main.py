@@ -131,6 +131,8 @@ def test_no_command_shows_help_on_stderr_and_is_bad_usage():
     [
         (["fuze"], "No such command 'fuze'.*geofuse --help"),
         (["doctor", "--jsn"], "No such option '--jsn'.*geofuse doctor --help"),
+        (["benchmark", "a.tif", "--methods", "gsa", "--snr", "1,nan"], "'1,nan' is not a list.*geofuse benchmark --help"),
+        (["report", "a.tif", "--wavelengths", "nm.csv"], "give the HSI with --hsi.*geofuse report --help"),
         (["doctor", "extra"], "unexpected extra argument.*geofuse doctor --help"),
     ],
 )
@@ -209,6 +211,7 @@ def test_band_names_are_split_at_commas():
     [
         (min_coverage_option, ["--min-coverage", "0"]),
         (min_coverage_option, ["--min-coverage", "90"]),
+        (min_coverage_option, ["--min-coverage", "nan"]),
         (seed_option, ["--seed", "-1"]),
     ],
 )

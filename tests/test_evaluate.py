@@ -43,6 +43,15 @@ def test_scores_are_those_of_the_arrays(cube):
     assert (result.n_pixels, len(result.band_name), result.notes) == (HEIGHT * WIDTH, N_BANDS, ())
 
 
+@pytest.mark.parametrize(("down", "right"), [(-1, 1), (1, -1), (-1, -1)])
+def test_a_reference_that_runs_the_other_way_is_turned(cube, down, right):
+    grid = GRID @ Affine(right, 0, 0 if right > 0 else WIDTH, 0, down, 0 if down > 0 else HEIGHT)
+    part = scene(cube[:, ::down, ::right][:, 2:, 3:], grid @ Affine.translation(3, 2))
+    rows, cols = slice(2, None) if down > 0 else slice(None, -2), slice(3, None) if right > 0 else slice(None, -3)
+    result = evaluate_scenes(scene(noisy(cube)), part, 4)
+    assert result.scores == metrics.evaluate_arrays(cube[:, rows, cols], noisy(cube)[:, rows, cols], 4)
+
+
 def test_bands_are_paired_by_wavelength_whatever_their_order(cube):
     order = np.array([3, 0, 5, 1, 4, 2])
     shuffled = scene(noisy(cube)[order], wavelengths=(450.0 + 100 * order + 0.04))

@@ -89,7 +89,7 @@ def test_no_data_of_the_fused_image_does_not_count(folder, pair):
 def test_another_grid_and_other_bands_are_refused(folder, pair):
     fused = open_scene(folder / "fused.tif").load()
     with pytest.raises(InputError, match="not on the same grid"):
-        evaluate_against_pair(fused.rio.write_transform(GRID @ Affine.scale(2)), pair)
+        evaluate_against_pair(fused[:, ::2, ::2], pair)
     with pytest.raises(InputError, match="lacks 1 band"):
         evaluate_against_pair(fused.isel(band=slice(1, None)), pair)
     with pytest.raises(InputError, match="no data where the pair lies"):

@@ -123,6 +123,11 @@ def test_what_a_file_says_of_itself_is_text_and_nothing_else(images):
     assert "{{ 7 * 7 }}" in page
 
 
+def test_a_page_of_standard_deviations_says_so(images):
+    page = render_page(gather_content(scene(images["fused"], provenance={"GEOFUSE_UNCERTAINTY": "standard deviation; 4 samples"})))
+    assert "<li>standard deviations, not values</li>" in page
+
+
 def test_without_a_reference_there_are_no_errors_and_no_scores(scenes):
     page = render_page(report_of(scenes, reference=None))
     assert data_of(page)["errors"] is None
@@ -204,6 +209,13 @@ def test_a_reference_on_part_of_the_pixels_is_compared_there(scenes, images):
     assert content.errors.box == (3, 6, 30, 20) and content.errors.rmse.shape == (14, 27)
     got, _ = spectra_of(data_of(render_page(content)), "reference")
     assert np.isnan(got[:6]).all() and np.isfinite(got[6:20, 3:]).all()
+
+
+def test_a_south_up_reference_is_compared_pixel_by_pixel(scenes, images):
+    turned = scene(images["reference"][:, ::-1], GRID @ Affine(1, 0, 0, 0, -1, HEIGHT))
+    expected, found = report_of(scenes).errors, report_of(scenes, reference=turned).errors
+    assert found.box == expected.box and found.scores == expected.scores
+    np.testing.assert_array_equal(found.rmse, expected.rmse)
 
 
 def test_bands_without_data_do_not_spoil_the_rest(scenes, images):

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from geofuse.errors import OutputError
-from geofuse.pipeline import refuse_overwriting_input
+from geofuse.pipeline import PairOptions, refuse_overwriting_input
 from geofuse.result import file_hash
 
 
@@ -34,3 +34,13 @@ def test_an_output_inside_an_input_folder_is_refused(tmp_path):
     with pytest.raises(OutputError, match="inside the input folder"):
         refuse_overwriting_input(tmp_path / "product" / "fused.tif", [tmp_path / "product"])
     refuse_overwriting_input(tmp_path / "fused.tif", [tmp_path / "product", None, "estimate"])
+
+
+@pytest.mark.parametrize("name", ["landsat8", ""])
+def test_a_sensors_name_is_no_input_folder(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "landsat8").mkdir()
+    refuse_overwriting_input("landsat8/fused.tif", PairOptions(srf=name, psf=name).files)
+    (tmp_path / "landsat8" / "srf.csv").touch()
+    with pytest.raises(OutputError, match="is an input of this run"):
+        refuse_overwriting_input("landsat8/srf.csv", PairOptions(srf="landsat8/srf.csv").files)

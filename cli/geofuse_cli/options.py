@@ -6,6 +6,7 @@ Each is a decorator, or makes one where commands differ in the default.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,17 @@ class NameList(click.ParamType):
         if not all(names):
             self.fail(f"{value!r} has an empty name; write names with commas between them, such as B2,B3,B4", param, ctx)
         return names
+
+
+class Number(click.FloatRange):
+    """A number in a range; ``nan``, which is in none, is refused."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read the number."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return number
 
 
 image_path = click.Path()  # text as given: a pathlib.Path would fold the // of a URL, which then looks like a local file
@@ -68,7 +80,7 @@ msi_bands_option = click.option(
 
 min_coverage_option = click.option(
     "--min-coverage",
-    type=click.FloatRange(0.0, 1.0, min_open=True),
+    type=Number(0.0, 1.0, min_open=True),
     default=0.9,
     show_default=True,
     help="Share of a multispectral band's response that the hyperspectral bands must cover.",

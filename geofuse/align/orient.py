@@ -5,17 +5,14 @@ Turning is a lazy change of order, no resampling.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from geofuse.align.grids import Grid
 from geofuse.errors import InputError
-from geofuse.scene import DIMS
-
-if TYPE_CHECKING:
-    from affine import Affine
+from geofuse.scene import DIMS, scene_transform
 
 _TOLERANCE = 0.01  # pixels, anywhere in the image
 
@@ -72,7 +69,7 @@ def north_up(scene: xr.DataArray, name: str) -> tuple[xr.DataArray, Grid, tuple[
     if scene.rio.crs is None:
         raise InputError(f"{name} has no CRS; set the right one, for example: gdal_edit.py -a_srs EPSG:32633 FILE")
     height, width = scene.sizes["y"], scene.sizes["x"]
-    transform = _transform(scene)
+    transform = scene_transform(scene)
     if abs(transform.b) * height > _TOLERANCE * abs(transform.a) or abs(transform.d) * width > _TOLERANCE * abs(transform.e):
         angle = np.degrees(np.arctan2(transform.d, transform.a))
         remedy = "gdalwarp FILE NORTH_UP.tif turns it north up"
@@ -89,16 +86,3 @@ def north_up(scene: xr.DataArray, name: str) -> tuple[xr.DataArray, Grid, tuple[
     transform = Affine(transform.a, 0.0, transform.c, 0.0, transform.e, transform.f)
     notes = (f"{name}: {' and '.join(done)}; put in north-up order",) if done else ()
     return scene, Grid(height, width, transform, scene.rio.crs), notes
-
-
-def _transform(scene: xr.DataArray) -> Affine:
-    """Return the recorded transform, or the one of the coordinates where these differ (a scene that was sliced by hand)."""
-    recorded = scene.rio.transform()
-    if "x" not in scene.coords or "y" not in scene.coords or min(scene.sizes["x"], scene.sizes["y"]) < 2:
-        return recorded
-    x, y = scene["x"].values, scene["y"].values
-    cols, rows = ~recorded @ (x[[0, -1]].astype(float), y[[0, -1]].astype(float))
-    expected = np.array([[0.5, scene.sizes["x"] - 0.5], [0.5, scene.sizes["y"] - 0.5]])
-    if np.abs(np.array([cols, rows]) - expected).max() < _TOLERANCE:
-        return recorded
-    return scene.rio.transform(recalc=True)

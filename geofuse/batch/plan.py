@@ -34,11 +34,14 @@ class OptionForm:
         It takes no value there; true or false here.
     kind
         ``value``; ``input`` (a file to read), ``output`` (a file to write) or ``name`` (a name, or a file to read).
+    off
+        What turns a switch off that is on by itself, ``--no-mask-clouds``; empty where leaving it out does.
     """
 
     flag: str
     is_switch: bool = False
     kind: str = "value"
+    off: str = ""
 
 
 @dataclass(frozen=True)
@@ -228,7 +231,8 @@ def _scene(
                 f"{place}: a manifest cannot allow remote files; say --set allow-remote=yes if you trust what it names"
             )
         if form.is_switch:
-            arguments += [form.flag] if _truth(place, option, text) else []
+            flag = form.flag if _truth(place, option, text) else form.off
+            arguments += [flag] if flag else []
             continue
         if form.kind == "output":
             outputs.append(roots.output(place, text))

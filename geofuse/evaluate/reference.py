@@ -15,7 +15,7 @@ import numpy as np
 from geofuse.errors import InputError, OutputError, UsageError
 from geofuse.evaluate.tables import json_scores, note_lines, score_lines
 from geofuse.metrics import score
-from geofuse.scene import BandMetadata, band_metadata
+from geofuse.scene import BandMetadata, band_metadata, scene_transform
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -141,15 +141,30 @@ def evaluate_scenes(fused: xr.DataArray, reference: xr.DataArray, ratio: float |
 
 
 def common_part(fused: xr.DataArray, reference: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray, list[str]]:
-    """Crop two scenes to the pixels that they share; returns both and notes.
+    """Crop two scenes to the pixels that they share, in the order of the fused one's; returns both and notes.
 
     Raises
     ------
     InputError
         If CRS, pixel size or rotation differ, the offset is not whole pixels, or they do not overlap.
     """
+    reference = turned_like(reference, fused)
     (ours_y, ours_x), (theirs_y, theirs_x), notes = overlap(fused, reference, "reference")
     return fused.isel(y=ours_y, x=ours_x), reference.isel(y=theirs_y, x=theirs_x), notes
+
+
+def turned_like(scene: xr.DataArray, other: xr.DataArray) -> xr.DataArray:
+    """Return a scene with rows and columns in the directions of another's: a south-up one north-up, say."""
+    from affine import Affine
+
+    transform, wanted = scene_transform(scene), scene_transform(other)
+    if transform.e * wanted.e < 0:
+        transform = transform @ Affine(1, 0, 0, 0, -1, scene.sizes["y"])
+        scene = scene.isel(y=slice(None, None, -1)).rio.write_transform(transform)
+    if transform.a * wanted.a < 0:
+        transform = transform @ Affine(-1, 0, scene.sizes["x"], 0, 1, 0)
+        scene = scene.isel(x=slice(None, None, -1)).rio.write_transform(transform)
+    return scene
 
 
 def overlap(fused: xr.DataArray, other: xr.DataArray, name: str) -> tuple[tuple[slice, slice], tuple[slice, slice], list[str]]:
@@ -189,7 +204,7 @@ def _check_crs(fused: xr.DataArray, other: xr.DataArray, name: str) -> list[str]
 
 def _offset(fused: xr.DataArray, other: xr.DataArray, name: str) -> tuple[int, int]:
     """Return the row and column of the other image at which the fused image's first pixel lies."""
-    ours, theirs = (np.reshape(scene.rio.transform(), (3, 3)) for scene in (fused, other))
+    ours, theirs = (np.reshape(scene_transform(scene), (3, 3)) for scene in (fused, other))
     step = np.linalg.solve(theirs, ours)  # fused pixels (column, row, 1) to the other's
     extent = max(*fused.shape[1:], *other.shape[1:])
     if np.abs(step[:2, :2] - np.eye(2)).max() * extent > _GRID_TOLERANCE_PIXELS:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geofuse.errors import InputError, UsageError
-from geofuse.scene import band_metadata, make_scene
+from geofuse.scene import band_metadata, make_scene, scene_transform
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -56,7 +56,7 @@ def average(scene: xr.DataArray, n: int) -> xr.DataArray:
         averaged = fine.map_blocks(
             _average, n, chunks=(fine.chunks[0], *sizes), dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
         )
-    t = scene.rio.transform()
+    t = scene_transform(scene)
     coarser = Affine(t.a * n, t.b * n, t.c, t.d * n, t.e * n, t.f)
     coarse = make_scene(averaged, band_metadata(scene), coarser, scene.rio.crs, scene.attrs)
     return coarse.assign_coords(band=("band", scene["band"].values)) if "band" in scene.coords else coarse

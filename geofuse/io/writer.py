@@ -10,7 +10,7 @@ import numpy as np
 
 from geofuse.io.output import OutputSpec, default_nodata
 from geofuse.io.sink import open_sink
-from geofuse.scene import band_metadata
+from geofuse.scene import band_metadata, scene_transform
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -50,13 +50,11 @@ def write_scene(
     OutputError
         If it cannot be written.
     """
-    import rioxarray  # noqa: F401  (registers .rio)
-
     spec = OutputSpec(
         height=scene.sizes["y"],
         width=scene.sizes["x"],
         bands=band_metadata(scene),
-        transform=scene.rio.transform(),
+        transform=scene_transform(scene),
         crs=scene.rio.crs,
         tags={**scene.attrs.get("provenance", {}), **(tags or {})},
         **stored_form(scene, dtype, scale, offset, nodata),

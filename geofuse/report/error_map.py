@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geofuse.evaluate import common_part
+from geofuse.evaluate import common_part, turned_like
 from geofuse.metrics.pixelwise import BandMoments, ergas_from, mean_beside, psnr_bands, psnr_from, psnr_global_from, rmse_from
 from geofuse.report.gather import windows
 from geofuse.report.placement import Box, Grid, evenly, thinned
@@ -98,6 +98,7 @@ def compare(fused: xr.DataArray, reference: xr.DataArray, band_of: np.ndarray, r
     """
     ours = np.flatnonzero(band_of >= 0)
     theirs, n_bands = band_of[ours], len(band_of)
+    reference = turned_like(reference, fused)
     inside, truth, _ = common_part(fused, reference)
     height, width = inside.shape[1:]
     map_rows, map_cols = (evenly(0, n, m) for n, m in zip((height, width), thinned(height, width, side), strict=True))

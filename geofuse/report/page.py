@@ -146,6 +146,7 @@ def _summary(content: ReportContent) -> list[str]:
         crs or "no CRS",
         f"{len(content.bands)} bands{reach}",
         *([f"{content.ratio:g} × finer than the HSI"] if content.ratio else []),
+        *(["standard deviations, not values"] if "GEOFUSE_UNCERTAINTY" in content.provenance else []),
         *([f"method {method}" + (f", preset {preset}" if preset != "default" else "")] if method else []),
     ]
 

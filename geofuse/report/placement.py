@@ -12,6 +12,7 @@ import numpy as np
 
 from geofuse.align.grids import turns
 from geofuse.errors import InputError
+from geofuse.scene import scene_transform
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -36,7 +37,7 @@ class Grid:
     @classmethod
     def of(cls, scene: xr.DataArray) -> Grid:
         """Return the grid of a scene."""
-        return cls(scene.sizes["y"], scene.sizes["x"], scene.rio.transform(), scene.rio.crs)
+        return cls(scene.sizes["y"], scene.sizes["x"], scene_transform(scene), scene.rio.crs)
 
 
 @dataclass(frozen=True)

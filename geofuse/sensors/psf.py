@@ -73,7 +73,7 @@ class Psf:
                 raise UsageError(f"PSF {text!r}: {width!r} is not a number of coarse pixels") from None
         if Path(text).suffix.lower() in (".npy", ".csv", ".txt"):
             return cls.from_file(text)
-        raise UsageError(f"unknown PSF {text!r}; expected auto, gaussian[:FWHM], bicubic, box or a file .npy, .csv, .txt")
+        raise UsageError(f"unknown PSF {text!r}; expected gaussian[:FWHM], bicubic, box or a file .npy, .csv, .txt")
 
     @classmethod
     def from_file(cls, path: str | Path) -> Psf:

@@ -138,6 +138,13 @@ def test_set_decides_over_the_manifest_and_may_take_away(dry_run):
     assert plan["scenes"][0]["given"] == {"srf": "landsat8", "method": "subspace", "hsi": "a_hsi.tif", "msi": "a_msi.tif"}
 
 
+@pytest.mark.parametrize(("text", "flag"), [("true", "--mask-clouds"), ("no", "--no-mask-clouds")])
+def test_a_switch_that_is_on_by_itself_can_be_turned_off(dry_run, text, flag):
+    code, plan = dry_run(f"hsi,msi,srf,mask-clouds,keep-going\na_hsi.tif,a_msi.tif,landsat8,{text},{text}\n")
+    assert code == 0
+    assert plan["scenes"][0]["arguments"][5:] == [flag, *(["--keep-going"] if text == "true" else [])]
+
+
 def test_every_option_of_run_can_be_given_but_those_a_batch_gives_itself():
     flags = {name for param in run_command.params if isinstance(param, click.Option) for name in param.opts if name[:2] == "--"}
     own = flags - {form.flag for form in option_forms().values()}

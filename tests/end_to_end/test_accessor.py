@@ -24,6 +24,16 @@ def test_the_accessors_result_is_the_files(job, fuse, method, tile):
     assert found.rio.transform() == expected.profile["transform"] and found.rio.crs == expected.profile["crs"]
 
 
+def test_tiles_smaller_than_the_blend_reaches_give_the_same_values(job):
+    from geofuse.fusion import Fusion, FusionSettings
+
+    pair, cut = open_pair(job), {"tile": 16, "overlap": 64}
+    fusion = Fusion(pair, FusionSettings("bicubic", **cut))
+    fusion.fit()
+    expected = np.concatenate([values for _, values in fusion.rows()], axis=1)
+    np.testing.assert_allclose(pair.fusion.bicubic(**cut).values, expected, rtol=1e-5)
+
+
 def test_the_result_is_a_lazy_scene_with_the_hsis_bands_on_the_msis_grid(job, make):
     pair = open_pair(job)
     fused = pair.fusion.subspace(tile=32)

@@ -40,3 +40,20 @@ def test_a_product_folder_or_file_fuses_to_what_the_same_image_as_geotiff_does(j
         assert [dataset.tags(i)["wavelength"] for i in dataset.indexes] == [
             reference.tags(i)["wavelength"] for i in reference.indexes
         ]
+
+
+def test_the_page_shows_clouds_where_the_run_was_told_to_use_them(job, enmap, geofuse, monkeypatch):
+    with rasterio.open(job.hsi_path) as dataset:
+        profile = dataset.profile | {"count": 1, "dtype": "uint8", "nodata": None}
+    clouds = np.zeros((1, profile["height"], profile["width"]), np.uint8)
+    clouds[:, :3, :4] = 1
+    with rasterio.open(enmap / f"{STEM}-QL_QUALITY_CLOUD.TIF", "w", **profile) as dataset:
+        dataset.write(clouds)
+    shown = []
+    monkeypatch.setattr("geofuse.report.write_report", lambda *a, hsi, **b: shown.append(float(np.isnan(hsi.values).mean())))
+    arguments = job.arguments(job.folder / "out.tif", "--report", job.folder / "page.html", method="bicubic")
+    arguments[1] = str(enmap)
+    for choice in ("--mask-clouds", "--no-mask-clouds"):
+        done = geofuse(*arguments, choice)
+        assert done.code == 0, done.err
+    assert shown == [pytest.approx(clouds.mean()), 0.0]

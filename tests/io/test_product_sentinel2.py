@@ -73,6 +73,13 @@ def product(tmp_path_factory):
     return root, stored, classes
 
 
+def test_metadata_of_before_2018_name_the_scale_otherwise(tmp_path):
+    text = metadata_xml("02.06", None).replace("BOA_QUANTIFICATION_VALUE", "L2A_BOA_QUANTIFICATION_VALUE")
+    (tmp_path / "MTD_MSIL2A.xml").write_text(text.replace(">10000<", ">1000<"))
+    metadata = sentinel2.read_metadata(tmp_path / "MTD_MSIL2A.xml")
+    assert (metadata.quantification, metadata.offset["B02"], metadata.baseline) == (1000, 0, "02.06")
+
+
 def test_fine_bands_are_reflectance_as_stored_and_special_values_are_nan(product):
     root, stored, _ = product
     scene = sentinel2.open_product(root, mask_clouds=False)

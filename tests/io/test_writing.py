@@ -8,6 +8,7 @@ import rioxarray
 
 from geofuse.errors import InputError, OutputError, UsageError
 from geofuse.io import OutputSpec, default_nodata, describe, open_scene, open_sink, write_scene
+from geofuse.io.averaging import average
 from geofuse.io.output import encode
 from geofuse.io.sink import block_size
 from geofuse.io.tiff import directories
@@ -266,6 +267,26 @@ def test_a_scene_goes_back_to_the_form_it_came_in(files, tmp_path):
     write_scene(again, tmp_path / "c.tif", dtype="float32")
     assert open_scene(tmp_path / "c.tif").attrs["stored_scale"] == 1.0
     np.testing.assert_array_equal(open_scene(tmp_path / "c.tif").values, scene.values)
+
+
+@pytest.mark.parametrize(
+    ("by_hand", "expected"),
+    [
+        (lambda scene: scene[:, 10:, 4:], (30, 0, 365055 + 120, 0, -30, 5807085 - 300)),
+        (lambda scene: scene[:, ::-1], (30, 0, 365055, 0, 30, 5807085 - 40 * 30)),
+        (lambda scene: scene[:, ::2, ::2], (60, 0, 365055 - 15, 0, -60, 5807085 + 15)),
+        (lambda scene: scene.coarsen(y=2, x=2).mean(), (60, 0, 365055, 0, -60, 5807085)),
+    ],
+    ids=["cut", "turned", "thinned", "averaged"],
+)
+def test_a_scene_changed_by_hand_is_written_where_its_coordinates_say(files, tmp_path, by_hand, expected):
+    scene = by_hand(open_scene(files.make_tif(tmp_path / "in.tif", files.counts())))
+    write_scene(scene, tmp_path / "out.tif")
+    with rasterio.open(tmp_path / "out.tif") as dataset:
+        assert tuple(dataset.transform)[:6] == pytest.approx(expected)
+    again = average(scene, 2)
+    np.testing.assert_allclose(again.x, scene.x.values[: again.sizes["x"] * 2].reshape(-1, 2).mean(axis=1))
+    np.testing.assert_allclose(again.y, scene.y.values[: again.sizes["y"] * 2].reshape(-1, 2).mean(axis=1))
 
 
 def test_a_scene_is_computed_strip_by_strip_each_chunk_once(files, tmp_path):

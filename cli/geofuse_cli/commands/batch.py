@@ -118,7 +118,7 @@ def option_forms() -> dict[str, OptionForm]:
         flag = next(name for name in option.opts if name.startswith("--"))
         kind = "input" if isinstance(option.type, click.Path) else "value"
         kind = "output" if option.name in WRITTEN else "name" if option.name in _NAMES_OR_FILES else kind
-        forms[flag.removeprefix("--")] = OptionForm(flag, option.is_flag, kind)
+        forms[flag.removeprefix("--")] = OptionForm(flag, option.is_flag, kind, next(iter(option.secondary_opts), ""))
     return forms
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,9 +35,12 @@ class NumberList(NameList):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
         """Split at the commas and read the numbers; ``inf`` is one."""
         try:
-            return tuple(float(text) for text in super().convert(value, param, ctx))
+            numbers = tuple(float(text) for text in super().convert(value, param, ctx))
         except ValueError:
+            numbers = (math.nan,)
+        if any(map(math.isnan, numbers)):
             self.fail(f"{value!r} is not a list of numbers; write them with commas between them, such as 35,25", param, ctx)
+        return numbers
 
 
 @click.command("benchmark", short_help="Compare methods on the same inputs: scores, seconds, memory.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from geofuse_cli.options import image_path, json_option, pair_options
+from geofuse_cli.options import Number, image_path, json_option, pair_options
 
 if TYPE_CHECKING:
     from geofuse.pipeline import PairOptions
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @pair_options(without=("mask", "change"), coregister="recorded")
 @click.option(
     "--ratio",
-    type=click.FloatRange(0.0, min_open=True),
+    type=Number(0.0, min_open=True),
     help="Fine pixels along a side of a coarse pixel, for ERGAS; by default what FUSED records of its own making.",
 )
 @json_option

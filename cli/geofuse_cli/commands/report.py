@@ -36,6 +36,8 @@ def command(
     from geofuse.report import write_figures, write_report
     from geofuse_cli.progress import Reporter
 
+    if wavelengths is not None and hsi is None:
+        raise click.UsageError("--wavelengths are those of the HSI; give the HSI with --hsi, or leave them out")
     output = output or Path(fused).with_suffix(".html")
     refuse_clashes({"the page": output}, (fused, reference, hsi, msi, wavelengths))
     coarse = open_scene(hsi, wavelengths=wavelengths) if hsi is not None else None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from geofuse_cli.byte_size import ByteSize
-from geofuse_cli.options import device_option, image_path, json_option, pair_options, seed_option
+from geofuse_cli.options import Number, device_option, image_path, json_option, pair_options, seed_option
 
 if TYPE_CHECKING:
     from geofuse.methods.base import Report
@@ -43,11 +43,11 @@ if TYPE_CHECKING:
 @click.option("--dtype", help="Stored type, such as float32 or int16; by default the HSI's own, with its scale.")
 @click.option(
     "--scale",
-    type=click.FloatRange(0.0, min_open=True),
+    type=Number(0.0, min_open=True),
     help="value = stored * scale; by default the HSI's own, or 1 with another --dtype.",
 )
 @click.option("--prior", type=click.Path(path_type=Path), metavar="FILE", help="Start from networks learnt from another scene.")
-@click.option("--adapt", type=click.FloatRange(0.0, 1.0), help="Share of the learning that --prior still gets; 0.25 by default.")
+@click.option("--adapt", type=Number(0.0, 1.0), help="Share of the learning that --prior still gets; 0.25 by default.")
 @click.option(
     "--weights", type=click.Path(path_type=Path), metavar="FILE.safetensors", help="Trained networks, made by 'geofuse train'."
 )
@@ -165,8 +165,9 @@ def _write_page(output: Path, page: Path, hsi: str, msi: str, pair: PairOptions,
     from geofuse.io import open_scene
     from geofuse.report import write_report
 
-    coarse = open_scene(hsi, wavelengths=pair.wavelengths, allow_remote=pair.allow_remote)
-    write_report(output, page, hsi=coarse, msi=open_scene(msi, allow_remote=pair.allow_remote), report=report)
+    told = {"allow_remote": pair.allow_remote, "mask_clouds": pair.mask_clouds}
+    coarse = open_scene(hsi, wavelengths=pair.wavelengths, **told)
+    write_report(output, page, hsi=coarse, msi=open_scene(msi, **told), report=report)
 
 
 def describe(summary: dict) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from geofuse_cli.options import device_option, json_option, msi_bands_option, seed_option
+from geofuse_cli.options import Number, device_option, json_option, msi_bands_option, seed_option
 
 
 @click.command("train", short_help="Train mossfuse, ddpmfus or ssdiff on scenes, for 'run --weights'.")
@@ -41,11 +41,11 @@ from geofuse_cli.options import device_option, json_option, msi_bands_option, se
 @msi_bands_option
 @click.option("--ratio", type=click.IntRange(2, 40), default=4, show_default=True, help="Fine pixels a coarse pixel, for scenes.")
 @click.option("--psf", default="auto", show_default=True, metavar="KIND", help="Blur of the degradation; auto: bicubic for scenes.")
-@click.option("--snr", "snr_db", type=float, metavar="DB", help="Noise on both images; none by default.")
+@click.option("--snr", "snr_db", type=Number(-100.0), metavar="DB", help="Noise on both images; none by default.")
 @click.option("--steps", type=click.IntRange(1), help="Optimiser steps; by default the paper's.")
 @click.option("--batch", type=click.IntRange(1), help="Patches a step; by default the paper's.")
 @click.option("--patch", type=click.IntRange(8), help="Side of a patch in fine pixels; by default the paper's.")
-@click.option("--learning-rate", type=click.FloatRange(0.0, min_open=True), help="Highest learning rate; by default the paper's.")
+@click.option("--learning-rate", type=Number(0.0, min_open=True), help="Highest learning rate; by default the paper's.")
 @click.option(
     "--validate-every", type=click.IntRange(1), metavar="STEPS", help="Steps from one validation and checkpoint to the next."
 )

@@ -154,7 +154,8 @@ def read_metadata(file: Path) -> Metadata:
     lacking = [name for name in (*FINE, *COARSE) if name not in offset]
     if lacking:
         raise InputError(f"{file}: baseline {baseline}, but no BOA_ADD_OFFSET for {', '.join(lacking)}; download the product again")
-    quantification = _number(file, "BOA_QUANTIFICATION_VALUE", found.get("BOA_QUANTIFICATION_VALUE"))
+    told = found.get("BOA_QUANTIFICATION_VALUE", found.get("L2A_BOA_QUANTIFICATION_VALUE"))  # the latter until 2018 (issue 13)
+    quantification = _number(file, "BOA_QUANTIFICATION_VALUE", told)
     if quantification <= 0:
         raise InputError(f"{file}: BOA_QUANTIFICATION_VALUE {quantification:g}; expected a positive number")
     center = dict(_CENTER_NM)
