@@ -49,6 +49,7 @@ def cubes():
     made = {name: rng.integers(1, 65536, (LINES, len(cw), SAMPLES)).astype("uint16") for name, cw in CW.items()}
     for cube in made.values():
         cube[:4, :, :6] = 0
+    made["Swir"][10:20, 1] = made["Vnir"][8, 3, 3] = 0  # negative after the atmospheric correction
     return made
 
 
@@ -60,7 +61,8 @@ def product(tmp_path, cubes):
 def expected(cubes):
     """Bands 500, 950, 1000 of VNIR, then 960, 1500, 2400 of SWIR, as (band, line, sample)."""
     planes = [(cubes["Vnir"][:, i], 0.0, 0.8) for i in (4, 3, 2)] + [(cubes["Swir"][:, i], -0.1, 1.2) for i in (2, 1, 0)]
-    return np.stack([np.where(p == 0, np.nan, low + p / 65535 * (high - low)) for p, low, high in planes])
+    outside = np.all([p == 0 for p, _, _ in planes], axis=0)
+    return np.stack([np.where(outside, np.nan, low + p / 65535 * (high - low)) for p, low, high in planes])
 
 
 def test_bands_ascend_are_scaled_and_channels_without_a_wavelength_are_gone(product, cubes):
@@ -70,6 +72,12 @@ def test_bands_ascend_are_scaled_and_channels_without_a_wavelength_are_gone(prod
     np.testing.assert_allclose(scene.values, expected(cubes), rtol=1e-5, atol=1e-6)
     assert scene.band.values.tolist() == [5, 4, 3, 8, 7, 6] and scene.band_name.values[0] == "VNIR 5"
     assert any("3 channels" in note for note in scene.attrs["notes"])
+
+
+def test_a_zero_in_one_band_is_the_least_value_and_zeros_in_all_are_no_data(product):
+    missing = np.isnan(open_scene(product).values)
+    assert (missing == missing[:1]).all() and missing[0].sum() == 4 * 6
+    assert open_scene(product).values[4, 12, 3] == pytest.approx(-0.1)
 
 
 @pytest.mark.parametrize("chunks", [(1, 7, 9), (4, 30, 25), {"y": 8}])

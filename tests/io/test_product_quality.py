@@ -78,6 +78,15 @@ def test_enmap_cloud_cirrus_and_cloud_shadow_are_no_data(enmap_folder, files):
     assert describe(enmap_folder).notes[-1] == scene.attrs["notes"][-1]
 
 
+@pytest.mark.parametrize("suffix", [".TIF", ".tiff"])
+def test_the_quality_layers_of_an_enmap_download_are_found_by_its_names(enmap_folder, files, suffix):
+    """EOC Geoservice: every GeoTIFF is a COG and says so in its name."""
+    (enmap_folder / f"{ENMAP}-SPECTRAL_IMAGE.TIF").rename(enmap_folder / f"{ENMAP}-SPECTRAL_IMAGE_COG{suffix}")
+    files.make_tif(enmap_folder / f"{ENMAP}-QL_QUALITY_CLOUD_COG{suffix}", layer((1, 2, 1)))
+    files.make_tif(enmap_folder / f"{ENMAP}-QL_QUALITY_CLOUDSHADOW_COG{suffix}", layer((3, 4, 1)))
+    assert gone(open_scene(enmap_folder)) == {(1, 2), (3, 4)}
+
+
 def test_enmap_without_quality_layers_says_so(enmap_folder, files):
     expected = "clouds are not masked: no QL_QUALITY_CLOUD and QL_QUALITY_CIRRUS and QL_QUALITY_CLOUDSHADOW beside the image"
     assert open_scene(enmap_folder).attrs["notes"] == [expected]

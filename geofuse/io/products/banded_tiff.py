@@ -78,9 +78,13 @@ def find_files(path: Path, image: re.Pattern[str], metadata: re.Pattern[str], ti
 
 
 def beside(image: Path, part: str, other: str) -> Path | None:
-    """Return the file of a product that is named like its image with ``other`` in place of ``part``, in any case; else None."""
-    head, _, _ = image.name.upper().rpartition(part.upper())
-    names = [f"{head}{other.upper()}{suffix}" for suffix in (".TIF", ".TIFF")]
+    """Return the file of a product that is named like its image with ``other`` in place of ``part``, in any case; else None.
+
+    What stands after ``part`` in the image's name stays: DLR's archive calls EnMAP's files ``..._COG.TIF``.
+    """
+    head, _, rest = image.name.upper().rpartition(part.upper())
+    ending = rest.rpartition(".")[0]
+    names = [f"{head}{other.upper()}{ending}{suffix}" for suffix in (".TIF", ".TIFF")]
     return next((file for file in sorted(image.parent.iterdir()) if file.name.upper() in names and file.is_file()), None)
 
 

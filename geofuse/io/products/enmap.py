@@ -2,10 +2,10 @@
 
 Layout: DLR, EnMAP HSI Level 1B / 1C / 2A Product Specification (EN-PCV-ICD-2009-2), and as read by EnMAP-Box and by GRASS
 i.enmap. Every band of the image has its ``specific/bandCharacterisation/bandID`` with ``wavelengthCenterOfBand``,
-``FWHMOfBand`` (nm), ``GainOfBand`` and ``OffsetOfBand``. VNIR bands come first and SWIR bands follow; both see 900-1000 nm, so that
-wavelengths do not ascend there: every band is kept as it is. Channels that are not in ``expectedChannelsList`` hold no data and
-count as bad. ``QL_QUALITY_CLOUD`` and ``QL_QUALITY_CLOUDSHADOW`` are 1 where there is one, ``QL_QUALITY_CIRRUS`` is 1, 2 or 3 for
-thin, medium and thick.
+``FWHMOfBand`` (nm), ``GainOfBand`` and ``OffsetOfBand``. VNIR and SWIR bands both see 900-1000 nm; where SWIR follows VNIR in the
+file, wavelengths do not ascend there: every band is kept as it is. Channels that are not in ``expectedChannelsList`` hold no data
+and count as bad. ``QL_QUALITY_CLOUD`` and ``QL_QUALITY_CLOUDSHADOW`` are 1 where there is one, ``QL_QUALITY_CIRRUS`` is 1, 2 or 3
+for thin, medium and thick.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
 Layout: ASI, PRISMA Products Specification Document, and as read by prismaread and EnMAP-Box. ``VNIR_Cube`` and ``SWIR_Cube`` of
 ``HDFEOS/SWATHS/PRS_L2D_HCO/Data Fields`` are uint16 in the order (lines, bands, samples); root attributes hold ``List_Cw_*`` and
 ``List_Fwhm_*`` (nm), ``L2Scale*Min`` and ``L2Scale*Max``, ``Epsg_Code`` and the corners. Reflectance is
-Min + stored * (Max - Min) / 65535; 0 is no data. Wavelengths descend and are 0 for channels that are not used: the scene has the
-others in ascending order, VNIR before SWIR, their overlap (920-1010 nm) kept.
+Min + stored * (Max - Min) / 65535. Outside the swath all bands are 0, which is no data; a 0 beside other values is the least
+value, where the atmospheric correction came out negative (dark water, bands of the water vapour). Wavelengths descend and are 0
+for channels that are not used: the scene has the others in ascending order, VNIR before SWIR, their overlap (920-1010 nm) kept.
 
 The corner coordinates are taken as centres of the corner pixels where they lie (n - 1) * 30 m apart (as EnMAP-Box does; some take
 the same number for the outer corner, 15 m away), as outer corners where they lie n * 30 m apart. The geolocation itself may be off
@@ -62,16 +63,13 @@ class _ReadBands:
     bands: tuple[_Band, ...]
 
     def __call__(self, file: h5py.File, bands: slice, rows: tuple[int, int], columns: tuple[int, int]) -> np.ndarray:
+        stored = {name: _cube(file, name)[rows[0] : rows[1], :, columns[0] : columns[1]] for name in ("Vnir", "Swir")}
+        outside = np.all([stored[band.cube][:, band.index] == 0 for band in self.bands], axis=0)
         wanted = self.bands[bands]
-        out = np.empty((len(wanted), rows[1] - rows[0], columns[1] - columns[0]), np.float32)
-        for name in dict.fromkeys(band.cube for band in wanted):
-            place = [i for i, band in enumerate(wanted) if band.cube == name]
-            first, last = (pick(wanted[i].index for i in place) for pick in (min, max))
-            stored = _cube(file, name)[rows[0] : rows[1], first : last + 1, columns[0] : columns[1]]
-            for i in place:
-                plane, band = stored[:, wanted[i].index - first], wanted[i]
-                value = band.low + plane * ((band.high - band.low) / _FULL)
-                out[i] = np.where(plane == 0, np.nan, value)
+        out = np.empty((len(wanted), *outside.shape), np.float32)
+        for values, band in zip(out, wanted, strict=True):
+            values[:] = band.low + stored[band.cube][:, band.index] * ((band.high - band.low) / _FULL)
+        out[:, outside] = np.nan
         return out
 
 
