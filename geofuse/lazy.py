@@ -51,12 +51,12 @@ def fuse_lazily(fusion: Fusion) -> xr.DataArray | xr.Dataset:
     bands = BandMetadata(pair["wavelength"].values, pair["fwhm"].values, pair["good_band"].values, names)
     data = _uniform(data[:, row0:row1, col0:col1], grid.tile)
     attrs = {key: value for key, value in pair.attrs.items() if key.startswith("stored_") and value == value}  # JSON has no NaN
-    attrs["provenance"] = provenance(fusion)
+    attrs |= provenance(fusion)
     transform = Affine(*pair.attrs["output_transform"])
     fused = make_scene(data[: len(bands)], bands, transform, pair.rio.crs, attrs).rename("fused")
     if fusion.posterior is None:
         return fused
-    attrs = {"provenance": provenance(fusion), "long_name": "standard deviation of the fused values"}
+    attrs = {**provenance(fusion), "long_name": "standard deviation of the fused values"}
     spread = make_scene(data[len(bands) :], bands, transform, pair.rio.crs, attrs)
     return fused.to_dataset().assign(uncertainty=spread)
 

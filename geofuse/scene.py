@@ -15,7 +15,7 @@ coordinate      dims, dtype             meaning
 =============== ======================= =====================================================================
 
 Attributes: ``stored_dtype``, ``stored_scale``, ``stored_offset``, ``stored_nodata`` (how the file held the values:
-value = stored * scale + offset), ``source`` (path), ``provenance`` (the file's ``GEOFUSE_*`` tags).
+value = stored * scale + offset), ``source`` (path), and the file's ``GEOFUSE_*`` tags (:func:`provenance_of`).
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from affine import Affine
 
 DIMS = ("band", "y", "x")
+TAG_PREFIX = "GEOFUSE_"
 _TOLERANCE = 0.01  # pixels, anywhere in the image
 
 
@@ -63,6 +64,11 @@ class BandMetadata:
         index = np.asarray(index, int)
         names = tuple(self.band_name[i] for i in index)
         return BandMetadata(self.wavelength_nm[index], self.fwhm_nm[index], self.good_band[index], names)
+
+
+def provenance_of(attrs: Mapping[str, Any]) -> dict[str, str]:
+    """Return the ``GEOFUSE_*`` tags among attributes: what made an image, as text that every format keeps."""
+    return {key: str(value) for key, value in sorted(attrs.items()) if key.startswith(TAG_PREFIX)}
 
 
 def make_scene(

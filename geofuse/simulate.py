@@ -93,7 +93,7 @@ class SimulationOptions:
 class SimulatedPair:
     """The two images and their reference, as scenes, and what there is to say about them.
 
-    The scenes are float32, NaN = no data; ``attrs["provenance"]`` holds the tags for the file of each.
+    The scenes are float32, NaN = no data; the attributes of each hold the tags for its file.
     """
 
     hsi: xr.DataArray
@@ -193,7 +193,7 @@ def simulate_pair(
 def _attrs(image: str, made: Mapping[str, Any], tags: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return a scene's attributes: the tags that tell how the image was made."""
     told = {"GEOFUSE_VERSION": __version__, "GEOFUSE_SIMULATED": json.dumps({"image": image, **made})}
-    return {"provenance": {**told, "GEOFUSE_RATIO": str(made["ratio"]), **(tags or {})}}
+    return {**told, "GEOFUSE_RATIO": str(made["ratio"]), **(tags or {})}
 
 
 def _msi_bands(response: SensorResponse) -> BandMetadata:

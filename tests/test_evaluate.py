@@ -142,14 +142,14 @@ def test_another_crs_is_refused_and_a_missing_one_is_said(cube):
 
 
 def test_the_ratio_comes_from_the_option_or_else_from_the_tags(cube):
-    tagged = scene(noisy(cube), attrs={"provenance": {"GEOFUSE_RATIO": "4"}})
+    tagged = scene(noisy(cube), attrs={"GEOFUSE_RATIO": "4"})
     by_tag = evaluate_scenes(tagged, scene(cube))
     assert by_tag.ratio == 4 and by_tag.scores == evaluate_scenes(tagged, scene(cube), 4).scores
     assert evaluate_scenes(tagged, scene(cube), 2).scores["ergas"] == pytest.approx(2 * by_tag.scores["ergas"])
     with pytest.raises(UsageError, match="--ratio"):
         evaluate_scenes(scene(cube), scene(cube))
     with pytest.raises(InputError, match="GEOFUSE_RATIO is 'four'"):
-        evaluate_scenes(scene(cube, attrs={"provenance": {"GEOFUSE_RATIO": "four"}}), scene(cube))
+        evaluate_scenes(scene(cube, attrs={"GEOFUSE_RATIO": "four"}), scene(cube))
 
 
 def test_an_image_without_data_is_said(cube):

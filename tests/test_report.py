@@ -51,7 +51,7 @@ def images():
 def scenes(images):
     tags = {"GEOFUSE_METHOD": "subspace", "GEOFUSE_RATIO": str(RATIO)}
     return {
-        "fused": scene(images["fused"], source="/data/fused.tif", provenance=tags),
+        "fused": scene(images["fused"], source="/data/fused.tif", **tags),
         "reference": scene(images["reference"], source="/data/reference.tif"),
         "hsi": scene(images["hsi"], GRID * Affine.scale(RATIO), source="/data/hsi.tif"),
         "msi": scene(images["msi"], nm=MSI_NM, source="/data/msi.tif"),
@@ -124,7 +124,7 @@ def test_what_a_file_says_of_itself_is_text_and_nothing_else(images):
 
 
 def test_a_page_of_standard_deviations_says_so(images):
-    page = render_page(gather_content(scene(images["fused"], provenance={"GEOFUSE_UNCERTAINTY": "standard deviation; 4 samples"})))
+    page = render_page(gather_content(scene(images["fused"], **{"GEOFUSE_UNCERTAINTY": "standard deviation; 4 samples"})))
     assert "<li>standard deviations, not values</li>" in page
 
 

@@ -263,7 +263,7 @@ def test_the_files_hold_the_pair_on_nested_grids_with_its_metadata(folder):
 
 def test_the_tags_tell_how_the_images_were_made(folder):
     simulate(folder / "scene.tif", folder / "out", options(folder, psf="gaussian:1.2", snr_db=np.inf, seed=7, ratio=2))
-    tags = {name: open_scene(folder / "out" / f"{name}.tif").attrs["provenance"] for name in ("hsi", "msi", "reference")}
+    tags = {name: open_scene(folder / "out" / f"{name}.tif").attrs for name in ("hsi", "msi", "reference")}
     assert Psf.from_tag(tags["hsi"]["GEOFUSE_PSF"]) == Psf("gaussian", 1.2)
     assert "GEOFUSE_PSF" not in tags["msi"]
     for name, held in tags.items():

@@ -20,7 +20,7 @@ def choose_psf(psf: str | Psf, hsi_attrs: Mapping[str, Any], ratio: int) -> tupl
         ``"auto"`` (recorded in the HSI's tags, else a Gaussian with a FWHM of one coarse pixel), a text that
         :meth:`Psf.parse` reads, or a PSF.
     hsi_attrs
-        Attributes of the HSI; ``provenance`` holds the file's ``GEOFUSE_*`` tags.
+        Attributes of the HSI, the file's ``GEOFUSE_*`` tags among them.
     ratio
         Fine pixels to a coarse pixel; a sampled kernel must fit it.
 
@@ -38,7 +38,7 @@ def choose_psf(psf: str | Psf, hsi_attrs: Mapping[str, Any], ratio: int) -> tupl
         chosen, source = psf, "given"
     elif psf.strip().lower() != "auto":
         chosen, source = Psf.parse(psf), "given"
-    elif tag := (hsi_attrs.get("provenance") or {}).get(TAG):
+    elif tag := hsi_attrs.get(TAG):
         chosen, source = Psf.from_tag(tag), "recorded in the HSI's tags"
     else:
         chosen, source = ASSUMED, "assumed: nothing is recorded"

@@ -24,7 +24,7 @@ def as_recorded(fused: xr.DataArray, options: PairOptions, hsi: str | Path, msi:
     GeofuseError
         If what is recorded cannot be read, or the two images do not make a pair.
     """
-    tags = fused.attrs.get("provenance", {})
+    tags = fused.attrs
     if options.coregister == RECORDED:
         found = tags.get("GEOFUSE_COREGISTRATION")
         options = replace(options, coregister=Registration.from_tag(found) if found else "off")

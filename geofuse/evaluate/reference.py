@@ -292,7 +292,7 @@ def _listing(bands: BandMetadata, index: np.ndarray) -> str:
 def _ratio(fused: xr.DataArray, ratio: float | None) -> float:
     """Return the ratio asked for, or else the one that the fused scene records."""
     if ratio is None:
-        recorded = fused.attrs.get("provenance", {}).get("GEOFUSE_RATIO")
+        recorded = fused.attrs.get("GEOFUSE_RATIO")
         if recorded is None:
             raise UsageError("the fused file does not record its ratio (tag GEOFUSE_RATIO); give --ratio")
         try:

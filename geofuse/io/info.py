@@ -16,7 +16,7 @@ from geofuse.io.reader import header_fields, provenance
 from geofuse.io.storage import Storage, read_storage
 from geofuse.io.zarr_reader import read_image
 from geofuse.io.zarr_store import is_store
-from geofuse.scene import band_metadata
+from geofuse.scene import band_metadata, provenance_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -170,7 +170,7 @@ def describe_scene(scene: xr.DataArray) -> SceneInfo:
         block=(scene.chunksizes["y"][0], scene.chunksizes["x"][0]),
         overviews=(),
         is_cog=False,
-        provenance=attrs["provenance"],
+        provenance=provenance_of(attrs),
         notes=tuple(notes),
     )
 

@@ -21,13 +21,12 @@ from geofuse.io.recent import RECENT, Piece
 from geofuse.io.storage import Storage, decode, read_storage
 from geofuse.io.zarr_reader import open_store
 from geofuse.io.zarr_store import is_store
-from geofuse.scene import BandMetadata, make_scene
+from geofuse.scene import BandMetadata, make_scene, provenance_of
 
 if TYPE_CHECKING:
     import xarray as xr
     from rasterio import DatasetReader
 
-TAG_PREFIX = "GEOFUSE_"
 
 
 def header_fields(dataset: DatasetReader) -> dict[str, str]:
@@ -40,7 +39,7 @@ def provenance(dataset: DatasetReader, header: Mapping[str, str]) -> dict[str, s
     """Return the ``GEOFUSE_*`` tags of a dataset, for ENVI those of its header."""
     tags = {key.replace(" ", "_").upper(): envi.unquote(value) for key, value in header.items()}
     tags.update(dataset.tags())
-    return {key: value for key, value in sorted(tags.items()) if key.startswith(TAG_PREFIX)}
+    return provenance_of(tags)
 
 
 def open_scene(
@@ -98,7 +97,7 @@ def open_scene(
         report = read_bands(dataset, header, storage.index, wavelengths)
         if report.conflict:
             raise InputError(f"{source.path}: the {report.conflict}; pass the right ones (wavelengths=, a CSV file)")
-        attrs = {"source": os.fspath(path), "provenance": provenance(dataset, header)}
+        attrs = {"source": os.fspath(path), **provenance(dataset, header)}
         attrs |= {"placed_by": found} if (found := placed_by(dataset)) else {}
         return lazy_scene(source, dataset, storage, report.bands, attrs, chunks)
 

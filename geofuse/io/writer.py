@@ -10,7 +10,7 @@ import numpy as np
 
 from geofuse.io.output import OutputSpec, default_nodata
 from geofuse.io.sink import open_sink
-from geofuse.scene import band_metadata, scene_transform
+from geofuse.scene import band_metadata, provenance_of, scene_transform
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -39,7 +39,7 @@ def write_scene(
         The stored form. By default that of the file the scene came from (its ``stored_*`` attributes), or float32; with another
         ``dtype``, scale 1, offset 0 and the no-data value of :func:`~geofuse.io.output.default_nodata`.
     tags
-        Dataset tags, added to the scene's own ``provenance``.
+        Dataset tags, added to the scene's own (:func:`~geofuse.scene.provenance_of`).
     driver
         ``"COG"``, ``"GTiff"``, ``"ENVI"`` or ``"Zarr"``; None for Zarr where the name ends in ``.zarr``, else COG.
 
@@ -56,7 +56,7 @@ def write_scene(
         bands=band_metadata(scene),
         transform=scene_transform(scene),
         crs=scene.rio.crs,
-        tags={**scene.attrs.get("provenance", {}), **(tags or {})},
+        tags={**provenance_of(scene.attrs), **(tags or {})},
         **stored_form(scene, dtype, scale, offset, nodata),
     )
     with open_sink(path, spec, driver=driver) as sink:

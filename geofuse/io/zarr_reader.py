@@ -27,13 +27,12 @@ from geofuse.io.zarr_store import (
     opened_store,
     require_whole_chunks,
 )
-from geofuse.scene import BandMetadata, make_scene
+from geofuse.scene import BandMetadata, make_scene, provenance_of
 
 if TYPE_CHECKING:
     import xarray as xr
     from affine import Affine
 
-TAG_PREFIX = "GEOFUSE_"
 COMPLETE = "geofuse_every_chunk_is_stored"
 """Attribute of an image of which no chunk was left out when it was written: one that is missing was lost."""
 
@@ -92,7 +91,7 @@ def read_image(path: str | os.PathLike[str], *, allow_remote: bool = False) -> Z
                 source,
                 transform,
                 crs,
-                _provenance(contents.attrs, image.attrs),
+                provenance_of({**contents.attrs, **image.attrs}),
                 tuple(notes),
             )
 
@@ -216,13 +215,6 @@ def _agrees(t: Affine, x: tuple[float, float], y: tuple[float, float], shape: tu
     return t.is_rectilinear and bool(np.abs(np.subtract(found, told)).max() < 0.01 * pixel)
 
 
-def _provenance(*attrs: Mapping[str, Any]) -> dict[str, str]:
-    """Return the ``GEOFUSE_*`` tags, among the attributes or in a table ``provenance`` (as a scene that xarray wrote has it)."""
-    tables = [table for held in attrs for table in (held, held.get("provenance")) if isinstance(table, Mapping)]
-    found = {str(key): str(value) for table in tables for key, value in table.items() if str(key).startswith(TAG_PREFIX)}
-    return dict(sorted(found.items()))
-
-
 def open_store(path: str | os.PathLike[str], *, chunks: Any = None, allow_remote: bool = False) -> xr.DataArray:
     """Open the image of a Zarr store as a lazy scene.
 
@@ -248,7 +240,7 @@ def open_store(path: str | os.PathLike[str], *, chunks: Any = None, allow_remote
     reader = ZarrReader(image.store, image.name, image.storage, _fingerprint(image.store, image.name))
     name = "open-zarr-" + tokenize(image.store.location, image.name, reader.fingerprint, layout)
     data = da.map_blocks(reader, chunks=layout, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32), name=name)
-    attrs = {**image.storage.attributes(), "source": os.fspath(path), "provenance": dict(image.provenance)}
+    attrs = {**image.storage.attributes(), "source": os.fspath(path), **image.provenance}
     if image.notes:
         attrs["notes"] = list(image.notes)
     return make_scene(data, image.bands, image.transform, image.crs, attrs)

@@ -20,7 +20,7 @@ from geofuse.report.content import NAMES, Layer, ReportContent, ReportLimits
 from geofuse.report.error_map import ErrorMap, compare
 from geofuse.report.gather import Request, gather
 from geofuse.report.placement import Grid, locate, picture_points, pixel_ratio
-from geofuse.scene import BandMetadata, band_metadata, make_scene
+from geofuse.scene import BandMetadata, band_metadata, make_scene, provenance_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -96,7 +96,7 @@ def gather_content(
         msi_in_units=in_units,
         errors=errors,
         scores=scores,
-        provenance={str(key): str(value) for key, value in attrs.get("provenance", {}).items()},
+        provenance=provenance_of(attrs),
         sources={name: _name(scene, "array in memory") for name, scene in scenes.items()},
         notes=notes,
     )
@@ -112,7 +112,7 @@ def _where_it_lies(hsi: xr.DataArray, fused: xr.DataArray) -> xr.DataArray:
     """Lay the HSI where the fused scene records that it truly lies (but for the bend of a smooth field)."""
     from affine import Affine
 
-    recorded = fused.attrs.get("provenance", {}).get("GEOFUSE_COREGISTRATION")
+    recorded = fused.attrs.get("GEOFUSE_COREGISTRATION")
     moved = Registration.from_tag(recorded).crs_map if recorded else None
     if moved is None:
         return hsi
@@ -253,7 +253,7 @@ def _draw(
 
 def _ratio(scenes: Mapping[str, xr.DataArray]) -> float | None:
     """Return the ratio that the fused file records, else that of the pixel sizes of HSI and fused image, else None."""
-    recorded = scenes["fused"].attrs.get("provenance", {}).get("GEOFUSE_RATIO", "")
+    recorded = scenes["fused"].attrs.get("GEOFUSE_RATIO", "")
     try:
         ratio = float(recorded)
     except ValueError:

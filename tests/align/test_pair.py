@@ -150,7 +150,7 @@ def test_a_scene_sliced_by_hand_lies_where_its_coordinates_say(build, rgb):
 
 def test_the_psf_comes_from_the_option_or_the_tags_or_is_assumed(build, rgb):
     recorded = Psf("bicubic")
-    tagged = build.hsi(provenance={"GEOFUSE_PSF": recorded.to_tag()})
+    tagged = build.hsi(GEOFUSE_PSF=recorded.to_tag())
     for hsi, option, psf, source in (
         (build.hsi(), "auto", Psf("gaussian", 1.0), "assumed"),
         (tagged, "auto", recorded, "recorded"),

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 import rasterio
 import rioxarray
+import xarray as xr
 
 import geofuse
 from geofuse.errors import InputError, UnknownNameError, UsageError
+from geofuse.scene import provenance_of
 
 
 def open_pair(job):
@@ -167,3 +169,15 @@ def test_a_raster_that_rioxarray_writes_declares_the_no_data(job):
         assert (
             np.isnan(dataset.nodata) and (dataset.read_masks(1)[50:, 70:] == 0).all() and dataset.transform == fused.rio.transform()
         )
+
+
+def test_what_made_a_result_goes_along_wherever_xarray_writes_it(job, tmp_path):
+    fused = open_pair(job).fusion.bicubic()
+    told = provenance_of(fused.attrs)
+    assert told["GEOFUSE_METHOD"] == "bicubic"
+    fused.to_netcdf(tmp_path / "fused.nc", engine="scipy")
+    with xr.open_dataset(tmp_path / "fused.nc", engine="scipy") as back:
+        assert provenance_of(back["fused"].attrs) == told
+        np.testing.assert_array_equal(back["fused"], fused)
+    fused.rio.to_raster(tmp_path / "fused.tif")
+    assert provenance_of(geofuse.open_scene(tmp_path / "fused.tif").attrs) == told

@@ -68,7 +68,7 @@ def coarse_scene(pair: xr.Dataset) -> xr.DataArray:
     bands = BandMetadata(pair["wavelength"].values, pair["fwhm"].values, pair["good_band"].values, names)
     transform = pair.rio.transform() @ Affine.scale(pair.attrs["ratio"])
     attrs = {key: value for key, value in pair.attrs.items() if key.startswith("stored_")}
-    attrs["provenance"] = {
+    attrs |= {
         "GEOFUSE_PSF": pair.attrs["psf"],
         "GEOFUSE_PSF_SOURCE": pair.attrs["psf_source"],
         "GEOFUSE_COREGISTRATION": pair.attrs["coregistration"],

@@ -84,7 +84,7 @@ def command(
     )
     pair = simulate(scene, out_dir, options)
     shapes = {f"{name}.tif": getattr(pair, name).shape for name in IMAGES}
-    made = json.loads(pair.reference.attrs["provenance"]["GEOFUSE_SIMULATED"])
+    made = json.loads(pair.reference.attrs["GEOFUSE_SIMULATED"])
     del made["image"]
     if as_json:
         images = {name: {"path": str(out_dir / name), "shape": list(shape)} for name, shape in shapes.items()}

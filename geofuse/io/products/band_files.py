@@ -154,7 +154,6 @@ def product_attributes(
     return {
         **dict(zip(names, stored, strict=True)),
         "source": os.fspath(path),
-        "provenance": {},
         "product": title,
         "notes": list(notes),
         "files": [os.fspath(file) for file in files],

@@ -121,7 +121,7 @@ def open_banded(files: ProductFiles, title: str, table: BandTable, chunks: Any, 
         bands = BandMetadata(table.wavelength_nm, table.fwhm_nm, table.good_band, tuple(f"band {i}" for i in storage.index))
         attrs = {
             "source": str(files.path),
-            "provenance": provenance(dataset, {}),
+            **provenance(dataset, {}),
             "product": title,
             "notes": list(notes),
             "files": [str(files.image), str(files.metadata)],

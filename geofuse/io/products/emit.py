@@ -135,7 +135,6 @@ def open_product(path: Path, *, chunks: Any = None, mask_clouds: bool = True) ->
         "stored_offset": 0.0,
         "stored_nodata": background,
         "source": str(path),
-        "provenance": {},
         "product": TITLE,
         "notes": ["orthorectified by the product's own table (GLT), nearest pixel"],
         "files": [str(path)],

@@ -89,7 +89,7 @@ def _open_hsi(path: Path, chunks: Any) -> xr.DataArray:
         bands, notes, conflict = _hsi_bands(dataset, header, storage.index)
         attrs = {
             "source": os.fspath(path),
-            "provenance": provenance(dataset, header),
+            **provenance(dataset, header),
             "product": f"{TITLE} (hyperspectral)",
             "notes": [f"the last two of {N_STORED} bands are not spectral and are dropped", *notes],
             "files": list(dataset.files),

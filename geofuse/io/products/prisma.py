@@ -106,7 +106,7 @@ def open_product(path: Path, *, chunks: Any = None) -> xr.DataArray:
     ]
     if dropped:
         notes.append(f"{dropped} channels without a wavelength were left out")
-    attrs = {**_stored(bands), "source": str(path), "provenance": {}, "product": TITLE, "notes": notes, "files": [str(path)]}
+    attrs = {**_stored(bands), "source": str(path), "product": TITLE, "notes": notes, "files": [str(path)]}
     scene = make_scene(data, _metadata(bands), transform, crs, attrs)
     return scene.assign_coords(band=("band", [band.index + 1 + (offset if band.cube == "Swir" else 0) for band in bands]))
 
