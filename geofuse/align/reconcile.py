@@ -33,8 +33,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from geofuse.align.blind_rows import without_noise
 from geofuse.align.pan import _blocks, _fine
-from geofuse.degradation.noise import hsi_noise_of, msi_noise
 from geofuse.sensors.psf import Psf
 
 if TYPE_CHECKING:
@@ -192,14 +192,15 @@ def _measured(
     pair: xr.Dataset, difference: np.ndarray, terms: Sequence[tuple[np.ndarray, np.ndarray]], ratio: int
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """Root mean square of D, noise taken off, over the standard deviation of R X; covariance (C, C) of the spectra; that noise."""
-    response, seen, fine = pair["response"].values, [], []
+    response, seen, noise = pair["response"].values, [], []
     every = _blocks(pair["msi"].data, ratio)
     for rows, cols in every:
         spectra = np.asarray(pair["hsi"].data[:, rows, cols], np.float64).reshape(response.shape[1], -1)
         seen.append(_thinned(spectra[:, np.isfinite(spectra).all(axis=0)], _MOST_SPECTRA // len(every)))
-        fine.append(np.asarray(pair["msi"].data[:, _fine(rows, ratio), _fine(cols, ratio)], np.float64))
+        noise.append(_finest(np.asarray(pair["msi"].data[:, _fine(rows, ratio), _fine(cols, ratio)], np.float64)))
     spectra, power = np.concatenate(seen, axis=1), sum(np.outer(y, x) for y, x in terms)
-    own = response**2 @ hsi_noise_of(spectra) ** 2 + (power**2).sum() * msi_noise(fine) ** 2
+    own = (response @ (spectra - without_noise(spectra))).var(axis=1)
+    own = own + (power**2).sum() * np.nan_to_num(np.nanmedian(noise, axis=0))
     known = max(float((difference != 0).any(axis=0).mean()), 1e-12)
     more = np.maximum((difference**2).mean(axis=(1, 2)) / known - own, 0.0)
     contradiction = float(np.sqrt(np.mean(more / np.maximum((response @ spectra).var(axis=1), 1e-30))))
@@ -208,6 +209,13 @@ def _measured(
 
 def _thinned(spectra: np.ndarray, most: int) -> np.ndarray:
     return spectra[:, :: max(1, -(-spectra.shape[1] // max(most, 1)))]
+
+
+def _finest(image: np.ndarray) -> np.ndarray:
+    """Variance (c,) of the noise of (c, H, W), finest texture included: of the median second difference; NaN where unknown."""
+    second = np.diff(np.diff(image, 2, axis=1), 2, axis=2) / 6.0  # unit response to white noise (Immerkaer 1996)
+    values = np.abs(second).reshape(len(image), -1)
+    return np.array([(1.4826 * np.median(v[np.isfinite(v)])) ** 2 if np.isfinite(v).any() else np.nan for v in values])
 
 
 def _with_share(
