@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from geofuse.align import make_pair
-from geofuse.align.reconcile import reconcile, share, spread
+from geofuse.align.reconcile import _finest, reconcile, share, spread
 from geofuse.align.trust import add_trust, compare
 from geofuse.degradation import SpatialOperator
 from geofuse.pipeline import Fusion, FusionSettings
@@ -104,6 +104,13 @@ def test_no_image_with_the_same_error_against_the_hsi_is_nearer_to_the_msi():
         z[:, 24:56, 24:56] = 0.1 * np.random.default_rng(seed).normal(size=(9, 32, 32))  # e + H z and f + R z solve it as well
         other = ((e + spatial.forward(z)) ** 2).sum() + ((f + np.einsum("ck,kyx->cyx", response, z)) ** 2).sum() / found.balance
         assert other > least
+
+
+def test_what_optics_blur_is_not_taken_for_noise():
+    rng = np.random.default_rng(8)
+    image = smooth((2, 96, 96), 9, 1.2) + 0.02 * rng.normal(size=(2, 96, 96))
+    image[0, 40:50, 40:50] = np.nan
+    np.testing.assert_allclose(np.sqrt(_finest(image)), 0.02, rtol=0.2)
 
 
 def test_images_that_agree_but_for_noise_are_left_alone(pair_of):
