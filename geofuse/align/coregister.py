@@ -1,7 +1,7 @@
 """Co-registration of a pair: what the windows say, whether it can be trusted, and how the coarse image's grid is put right.
 
-The fine image stays where it is. The coarse image's *grid* is moved: by whole fine pixels where the grids nest (nothing is
-resampled; the rest, below half a fine pixel, goes into the PSF), else by all of it, in the one warp that the pair needs anyway.
+The fine image stays where it is. The coarse image's *grid* is moved. Where the grids nested a shift leaves them nesting but for
+part of a fine pixel, which goes into the PSF: nothing is resampled. Else it goes into the one warp that the pair needs anyway.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from geofuse.align.bent_grid import BentGrid
 from geofuse.align.displacement import Field, Tie, comparable, fit_field, fit_windows, search, variances
 from geofuse.align.grids import Grid, GridPlan, positions
-from geofuse.align.move_psf import move_psf
+from geofuse.align.move_psf import LARGEST_RATIO
 from geofuse.align.registration import Registration, nothing
 from geofuse.align.smooth_field import fit_smooth, supported
 from geofuse.align.tie_windows import tie_windows
@@ -196,23 +196,20 @@ def _judged(field: Field, shape: tuple[int, int], pixel: tuple[float, float], n_
     )
 
 
-def put_right(found: Registration, hsi: Grid, msi: Grid, plan: GridPlan, psf: Psf) -> tuple[Grid, Psf, BentGrid | None]:
+def put_right(found: Registration, hsi: Grid, msi: Grid, plan: GridPlan) -> tuple[Grid, BentGrid | None]:
     """Move the coarse image's grid to where the image truly lies.
 
     Returns
     -------
-    tuple of (Grid, Psf, BentGrid or None)
-        The grid (rotated a little where the model is not a shift), the PSF, which takes up what a shift of nesting grids leaves
-        below half a fine pixel, and what the warp has to bend.
+    tuple of (Grid, BentGrid or None)
+        The grid (rotated a little where the model is not a shift), and what the warp has to bend.
     """
     pair_grid = msi.cut(plan.fine).coarsened(plan.ratio)
     bent = BentGrid(pair_grid, found.matrix(), found.bend) if found.bend else None
-    if found.model == "shift" and not plan.why_warp:
-        fine = np.asarray(found.shift) * plan.ratio
-        whole = np.floor(fine + 0.5)
-        found, psf = replace(found, shift=tuple(whole / plan.ratio)), move_psf(psf, plan.ratio, tuple(fine - whole))
+    if found.model == "shift" and not plan.why_warp and plan.ratio > LARGEST_RATIO:  # less than half a fine pixel is left alone
+        found = replace(found, shift=tuple(np.floor(np.asarray(found.shift) * plan.ratio + 0.5) / plan.ratio))
     to_pair = _linearised(hsi, pair_grid)
-    return Grid(hsi.height, hsi.width, hsi.transform @ ~to_pair @ found.matrix() @ to_pair, hsi.crs), psf, bent
+    return Grid(hsi.height, hsi.width, hsi.transform @ ~to_pair @ found.matrix() @ to_pair, hsi.crs), bent
 
 
 def with_map(found: Registration, hsi: Grid, msi: Grid, plan: GridPlan) -> Registration:

@@ -1,8 +1,9 @@
 """Two grids and how they lie on each other: ratio, nesting, overlap. Arithmetic on transforms only; no image is touched.
 
 Positions are counted in fine pixels from the upper left corner of the MSI, columns along x and rows along y. The coarse grid
-*nests* when every border of its pixels is, to within :data:`NESTING_TOLERANCE`, a border of fine pixels and the ratio is one whole
-number along both axes. The corners of the images need not meet: whole-pixel offsets that cut coarse pixels are fine.
+*nests* when the borders of its pixels are, to within :data:`NESTING_TOLERANCE`, borders of fine pixels or all off them by the same
+part of one, and the ratio is one whole number along both axes. That part moves the PSF (:mod:`geofuse.align.move_psf`). The corners
+of the images need not meet: whole-pixel offsets that cut coarse pixels are fine.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geofuse.align.move_psf import LARGEST_RATIO
 from geofuse.errors import InputError
 from geofuse.tiling import Window
 
@@ -64,6 +66,8 @@ class GridPlan:
         The fine pixels of the pair: whole coarse pixels around ``output``; sticks out of the MSI where it cuts a coarse pixel.
     output
         The fine pixels that are written: where the footprints overlap. Inside the MSI.
+    rest
+        How far the coarse image lies off its place on the fine grid: (rows, columns), at most half a fine pixel each.
     """
 
     ratio: int
@@ -72,6 +76,7 @@ class GridPlan:
     coarse_col: int
     fine: Window
     output: Window
+    rest: tuple[float, float] = (0.0, 0.0)
 
     @property
     def coarse(self) -> Window:
@@ -142,7 +147,7 @@ def plan_grids(hsi: Grid, msi: Grid) -> GridPlan:
         raise InputError(f"the images do not overlap: the HSI covers {found}, the MSI {extent_label(msi)}; {remedy}")
     ratio_x, ratio_y = _ratios(hsi, msi, left, right, top, bottom)
     ratio = _whole_ratio(ratio_x, ratio_y, hsi, msi)
-    why_warp = _why_warp(hsi, msi, ratio, ratio_x, ratio_y)
+    why_warp, rest = _nesting(hsi, msi, ratio, ratio_x, ratio_y)
     col, row = _nearest(left), _nearest(top)
     if why_warp:
         stop_col, stop_row = _nearest(right), _nearest(bottom)
@@ -153,7 +158,21 @@ def plan_grids(hsi: Grid, msi: Grid) -> GridPlan:
         found, least = f"{max(output.height, 0)} x {max(output.width, 0)} fine pixels", MIN_OVERLAP * ratio
         raise InputError(f"the images overlap by {found} only; at ratio {ratio} at least {least} x {least} are needed")
     fine = Window(*_whole(output.row0, output.row1, row, ratio), *_whole(output.col0, output.col1, col, ratio))
-    return GridPlan(ratio, why_warp, row, col, fine, output)
+    return GridPlan(ratio, why_warp, row, col, fine, output, rest)
+
+
+def plan_notes(plan: GridPlan, fine_grid: Grid) -> list[str]:
+    """Say what was done to the grids."""
+    notes = []
+    if plan.why_warp:
+        notes.append(f"HSI: warped once (cubic) to {plan.ratio} x {plan.ratio} of the MSI's pixels, because {plan.why_warp}")
+    if any(plan.rest):
+        notes.append(f"HSI: its grid is {_off_label(plan.rest)} fine pixels off the MSI's; the PSF is moved, nothing is resampled")
+    out = plan.output
+    if (out.height, out.width) != (fine_grid.height, fine_grid.width):
+        of = f"{fine_grid.height} x {fine_grid.width}"
+        notes.append(f"output: the overlap of the images, {out.height} x {out.width} of the MSI's {of} pixels")
+    return notes
 
 
 def _unplaced(*images: Grid) -> str:
@@ -226,19 +245,28 @@ def _size_label(grid: Grid) -> str:
     return f"{x:.6g} x {y:.6g} {unit}"
 
 
-def _why_warp(hsi: Grid, msi: Grid, ratio: int, ratio_x: float, ratio_y: float) -> str:
-    """Say why the grids do not nest; empty where they do."""
+def _nesting(hsi: Grid, msi: Grid, ratio: int, ratio_x: float, ratio_y: float) -> tuple[str, tuple[float, float]]:
+    """Say why the grids do not nest; empty where they do. And by which part of a fine pixel (rows, columns) they then are off."""
     share_x, share_y = (axis.ravel() for axis in np.meshgrid([0, 0.5, 1], [0, 0.5, 1]))
     cols, rows = share_x * hsi.width, share_y * hsi.height
     x, y = positions(hsi, msi, cols, rows)
     error_x, error_y = x - _nearest(x[0]) - ratio * cols, y - _nearest(y[0]) - ratio * rows
     if np.nan_to_num(np.abs([error_x, error_y]), nan=np.inf).max() <= NESTING_TOLERANCE:
-        return ""
+        return "", (0.0, 0.0)
+    rest = float(error_y[0]), float(error_x[0])
+    bent = not max(np.ptp(error_x), np.ptp(error_y)) <= NESTING_TOLERANCE
+    if not bent and ratio <= LARGEST_RATIO:
+        return "", rest
     if hsi.crs != msi.crs:
-        return f"its CRS is {crs_label(hsi.crs)} and the MSI's {crs_label(msi.crs)}"
-    if max(np.ptp(error_x), np.ptp(error_y)) > NESTING_TOLERANCE:
-        return f"its pixels are {ratio_x:.6g} x {ratio_y:.6g} times the MSI's, not a whole number"
-    return f"its grid is {abs(error_x[0]):.3g} (x) and {abs(error_y[0]):.3g} (y) fine pixels off the MSI's"
+        return f"its CRS is {crs_label(hsi.crs)} and the MSI's {crs_label(msi.crs)}", (0.0, 0.0)
+    if bent:
+        return f"its pixels are {ratio_x:.6g} x {ratio_y:.6g} times the MSI's, not a whole number", (0.0, 0.0)
+    return f"its grid is {_off_label(rest)} fine pixels off the MSI's", (0.0, 0.0)
+
+
+def _off_label(rest: tuple[float, float]) -> str:
+    """Write an offset (rows, columns) as ``0.2 (x) and 0.5 (y)``."""
+    return f"{abs(rest[1]):.3g} (x) and {abs(rest[0]):.3g} (y)"
 
 
 def _nearest(position: float) -> int:

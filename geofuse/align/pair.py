@@ -15,7 +15,8 @@ from geofuse.align.bent_grid import BentGrid
 from geofuse.align.coregister import Registration, check_mode, pixel_metres, put_right, register, with_map
 from geofuse.align.dataset import Part, nested_dataset, window_attrs
 from geofuse.align.estimated import Sought, less_offset, psf_note, response_content, rows_note
-from geofuse.align.grids import Grid, GridPlan, plan_grids
+from geofuse.align.grids import Grid, GridPlan, plan_grids, plan_notes
+from geofuse.align.move_psf import move_psf
 from geofuse.align.orient import as_scene, north_up
 from geofuse.align.pan import estimate_pan_response, refuse_unless_pan
 from geofuse.align.warp import source_window, warp
@@ -54,6 +55,7 @@ class _Given:
     sought: Sought
     hsi_name: str
     msi_name: str
+    held: tuple[float, float]  # by which part of a fine pixel a PSF that was estimated on these grids is off its centre already
 
 
 @dataclass(frozen=True)
@@ -142,10 +144,11 @@ def make_pair(
     if match:
         _refuse_without_wavelengths(bands, hsi_name, match.response.title)
     coarse, fine = Part(_lazy(hsi), bands, _numbers(hsi)), Part(_lazy(msi), band_metadata(msi), _numbers(msi))
-    given = _Given(coarse, fine, fine_grid, match, min_coverage, sought, hsi_name, msi_name)
+    held = plan.rest if sought.file and chosen_psf is sought.file.psf else (0.0, 0.0)
+    given = _Given(coarse, fine, fine_grid, match, min_coverage, sought, hsi_name, msi_name, held)
     laid, found = _lay(given, coarse_grid, plan, chosen_psf), None
     if coregister != "off":
-        laid, found = _registered(given, laid, coarse_grid, coregister)
+        laid, found = _registered(given, laid, coarse_grid, coregister, chosen_psf)
         psf_source += "; moved with the image" if laid.psf != chosen_psf and not sought.psf else ""
     said = [found.note] if found else []
     notes = [*told, *notes, *more, *said, *laid.notes, f"PSF: {laid.psf.label} ({psf_source})"]
@@ -171,6 +174,7 @@ def make_pair(
 def _lay(given: _Given, grid: Grid, plan: GridPlan, psf: Psf, bent: BentGrid | None = None) -> _Laid:
     """Bring both images onto the plan's grids and find the response."""
     match, fine_grid, sought = given.match, given.fine_grid, given.sought
+    psf = move_psf(psf, plan.ratio, tuple(np.subtract(plan.rest, given.held)))
     coarse, notes = _coarse_part(given.hsi, grid, fine_grid, plan, given.hsi_name, bent)
     used = match.msi_index if match else range(given.msi.values.shape[0])
     fine = _fine_part(given.msi, used, plan, given.msi_name)
@@ -182,14 +186,14 @@ def _lay(given: _Given, grid: Grid, plan: GridPlan, psf: Psf, bent: BentGrid | N
         fine = less_offset(fine, offset)
         sensed = _Sensed(matrix, title, source, (rows_note(rows),) if rows else ())
     sensed = sensed or _sensed_from_images(coarse, fine, psf, plan.ratio)
-    notes = (*_plan_notes(plan, fine_grid), *notes, *sensed.notes, *([psf_note(found)] if found else []))
+    notes = (*plan_notes(plan, fine_grid), *notes, *sensed.notes, *([psf_note(found)] if found else []))
     content = None
     if rows or found:
         content = response_content(coarse, fine, sensed.matrix, offset, sensed.source, rows, psf, found, plan.ratio)
     return _Laid(plan, psf, coarse, fine, sensed, notes, content)
 
 
-def _registered(given: _Given, laid: _Laid, grid: Grid, mode: str | Registration) -> tuple[_Laid, Registration]:
+def _registered(given: _Given, laid: _Laid, grid: Grid, mode: str | Registration, psf: Psf) -> tuple[_Laid, Registration]:
     """Find out how the images lie on each other and lay them anew where that differs from what their grids say."""
     plan, fine_grid = laid.plan, given.fine_grid
     found = mode
@@ -199,10 +203,10 @@ def _registered(given: _Given, laid: _Laid, grid: Grid, mode: str | Registration
         found = with_map(found, grid, fine_grid, plan)
     if not found.applied:
         return laid, found
-    right, psf, bent = put_right(found, grid, fine_grid, plan, laid.psf)
+    right, bent = put_right(found, grid, fine_grid, plan)
     new = plan_grids(right, fine_grid)
     if bent or (new.why_warp and not plan.why_warp):
-        new = replace(new, why_warp="the co-registration is more than a shift")
+        new = replace(new, why_warp="the co-registration is more than a shift", rest=(0.0, 0.0))
     return _lay(given, right, new, psf, bent), found
 
 
@@ -332,15 +336,3 @@ def _ranges(numbers: np.ndarray) -> str:
     runs = np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1)
     text = ", ".join(f"{run[0]}" if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
     return f"band {text}" if len(numbers) == 1 else f"bands {text}"
-
-
-def _plan_notes(plan: GridPlan, fine_grid: Grid) -> list[str]:
-    """Say what was done to the grids."""
-    notes = []
-    if plan.why_warp:
-        notes.append(f"HSI: warped once (cubic) to {plan.ratio} x {plan.ratio} of the MSI's pixels, because {plan.why_warp}")
-    out = plan.output
-    if (out.height, out.width) != (fine_grid.height, fine_grid.width):
-        of = f"{fine_grid.height} x {fine_grid.width}"
-        notes.append(f"output: the overlap of the images, {out.height} x {out.width} of the MSI's {of} pixels")
-    return notes

@@ -19,11 +19,16 @@ what is wrong in the coarse one (its geometry, stripes) does not. With e white a
 of D at a frequency is that of R S R^T + m H H^T but for a factor along each axis of R S R^T, and m is where its likelihood is
 greatest (Whittle 1953). Yet the HSI gives a quarter of D at least, R e against R e and H(f) by root mean squares: an MSI that gave
 all of it would be unsharp or noisy where H has to be undone.
+
+The noise of both images is part of D and no contradiction. Along each axis of R S R^T and at each frequency the share
+1 - sqrt(noise / expected power of D) is taken, so that what is left has the power of the noise: methods that estimate it from how
+well the images agree find it there. (Sharing all of D made it nothing, and an MSI of 25 dB was then believed as if it had none.)
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import comb
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,12 +41,13 @@ from geofuse.sensors.psf import Psf
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-LEAST = 0.2  # of the contrast of R X, noise taken off: a PSF that is wrongly assumed makes up to 0.19 of it
+LEAST = 0.08  # of the contrast of R X, noise taken off: what images of one scene that agree show by chance is below it
 _RIDGE = 1e-6  # of the mean power of R S R^T
 _STEPS = 40
 _MOST_BY_MSI = 3.0  # times what the HSI gives
 _FREE = 4.0  # variance by which a band changes alone, in mean variances of a band, beside what changes as the spectra do
 _MOST_SPECTRA = 20_000
+_DIFFERENCES = (2, 8)  # orders, along both axes
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class Shares:
 def reconcile(
     pair: xr.Dataset, difference: np.ndarray, trust: np.ndarray, more: Callable[[], np.ndarray] | None = None
 ) -> xr.Dataset:
-    """Share the contradiction of a pair between its images, where it is more than a fifth of their contrast.
+    """Share the contradiction of a pair between its images, where it is more than 8 % of their contrast.
 
     Parameters
     ----------
@@ -88,14 +94,14 @@ def reconcile(
     response, psf, ratio = pair["response"].values, Psf.from_tag(pair.attrs["psf"]), int(pair.attrs["ratio"])
     terms = psf.separable_terms(ratio)
     known = np.where(np.isfinite(difference), difference * trust, 0.0)
-    contradiction, covariance = _measured(pair, known, terms, ratio)
+    contradiction, covariance, noise = _measured(pair, known, terms, ratio)
     if contradiction < LEAST:
         return pair
     directions = covariance @ response.T + _FREE * np.trace(covariance) / len(covariance) * response.T
     if more is not None:
         difference = more()
         known = np.where(np.isfinite(difference), difference * trust, 0.0)
-    shares = share(known, response @ directions, terms, ratio)
+    shares = share(known, response @ directions, terms, ratio, noise)
     hsi, msi = _with_share(pair, shares, directions, terms, ratio)
     note = (
         f"images: they contradict each other by {contradiction:.0%} of the contrast that the MSI's bands have on the coarse "
@@ -104,7 +110,13 @@ def reconcile(
     return pair.assign(hsi=hsi, msi=msi).assign_attrs(notes=[*pair.attrs["notes"], note])
 
 
-def share(difference: np.ndarray, gram: np.ndarray, terms: Sequence[tuple[np.ndarray, np.ndarray]], ratio: int) -> Shares:
+def share(
+    difference: np.ndarray,
+    gram: np.ndarray,
+    terms: Sequence[tuple[np.ndarray, np.ndarray]],
+    ratio: int,
+    noise: np.ndarray | float = 0.0,
+) -> Shares:
     """Solve for l and m.
 
     Parameters
@@ -115,6 +127,8 @@ def share(difference: np.ndarray, gram: np.ndarray, terms: Sequence[tuple[np.nda
         R S R^T (c, c).
     terms, ratio
         The PSF as separable kernels along y and x on the fine grid, and fine pixels to a coarse pixel.
+    noise
+        (c,) variance of the noise in D, which is left in it.
     """
     power, axes = np.linalg.eigh(gram)
     power = np.maximum(power, 0.0) + _RIDGE * power.mean()
@@ -128,7 +142,11 @@ def share(difference: np.ndarray, gram: np.ndarray, terms: Sequence[tuple[np.nda
     power = power[:, None, None]
     balance = _balance(power, blur, weight)
     hsi, msi = (np.sqrt((weight * (part / (power + balance * blur)) ** 2).sum()) for part in (power, balance * blur))
-    solved = np.fft.irfft2(spectrum / (power + balance * blur), shape)
+    expected = power + balance * blur
+    observed = expected * (weight / expected).mean(axis=(1, 2), keepdims=True) / max((difference != 0).any(axis=0).sum(), 1)
+    own = (axes**2).T @ np.broadcast_to(noise, len(power))
+    shared = 1.0 - np.sqrt(np.minimum(own[:, None, None] / np.maximum(observed, 1e-300), 1.0))
+    solved = np.fft.irfft2(spectrum * shared / expected, shape)
     solved = solved[:, : difference.shape[1], : difference.shape[2]]
     return Shares(np.einsum("ij,jhw->ihw", axes, solved), balance, float(hsi / max(hsi + msi, 1e-300)))
 
@@ -174,8 +192,8 @@ def _every(values: np.ndarray, ratio: int) -> np.ndarray:
 
 def _measured(
     pair: xr.Dataset, difference: np.ndarray, terms: Sequence[tuple[np.ndarray, np.ndarray]], ratio: int
-) -> tuple[float, np.ndarray]:
-    """Root mean square of D, noise taken off, over the standard deviation of R X; and the covariance (C, C) of the spectra."""
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Root mean square of D, noise taken off, over the standard deviation of R X; covariance (C, C) of the spectra; that noise."""
     response, seen, noise = pair["response"].values, [], []
     every = _blocks(pair["msi"].data, ratio)
     for rows, cols in every:
@@ -188,7 +206,7 @@ def _measured(
     known = max(float((difference != 0).any(axis=0).mean()), 1e-12)
     more = np.maximum((difference**2).mean(axis=(1, 2)) / known - own, 0.0)
     contradiction = float(np.sqrt(np.mean(more / np.maximum((response @ spectra).var(axis=1), 1e-30))))
-    return contradiction, np.cov(spectra, bias=True)
+    return contradiction, np.cov(spectra, bias=True), own
 
 
 def _thinned(spectra: np.ndarray, most: int) -> np.ndarray:
@@ -196,10 +214,16 @@ def _thinned(spectra: np.ndarray, most: int) -> np.ndarray:
 
 
 def _finest(image: np.ndarray) -> np.ndarray:
-    """Variance (c,) of the noise of (c, H, W), finest texture included: of the median second difference; NaN where unknown."""
-    second = np.diff(np.diff(image, 2, axis=1), 2, axis=2) / 6.0  # unit response to white noise (Immerkaer 1996)
-    values = np.abs(second).reshape(len(image), -1)
-    return np.array([(1.4826 * np.median(v[np.isfinite(v)])) ** 2 if np.isfinite(v).any() else np.nan for v in values])
+    """Variance (c,) of the noise of (c, H, W), finest texture included; NaN where unknown.
+
+    Of the median second difference (Immerkaer 1996) or that of order 8, which looks at finer texture: the lesser.
+    """
+    found = []
+    for order in _DIFFERENCES:
+        fine = np.diff(np.diff(image, order, axis=1), order, axis=2) / comb(2 * order, order)  # unit response to white noise
+        values = [v[np.isfinite(v)] for v in np.abs(fine).reshape(len(image), -1)]
+        found.append([(1.4826 * np.median(v)) ** 2 if v.size else np.nan for v in values])
+    return np.fmin(*found)
 
 
 def _with_share(

@@ -116,7 +116,7 @@ def test_the_known_affine_map_of_the_pavia_pair_is_found_within_three_tenths_at_
         padded[:, inner.slices[0], inner.slices[1]] = msi[:, plan.output.slices[0], plan.output.slices[1]]
         laid = warp(da.from_array(hsi), stated, target).compute()
         result = register(laid, padded, rgb / rgb.sum(axis=1, keepdims=True), psf, plan.ratio, "affine", (1.0, 1.0))
-        right, _, _ = put_right(result, stated, fine, plan, psf)
+        right, _ = put_right(result, stated, fine, plan)
         corners = ((0, 0), (50, 0), (0, 80), (50, 80))
         off = [np.hypot(*np.subtract(right.transform @ corner, true @ corner)) / 4.45 for corner in corners]
         print(f"{degrees} degrees: {max(off):.3f} coarse pixels at the worst corner")

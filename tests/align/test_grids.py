@@ -56,8 +56,8 @@ def test_a_crs_that_is_the_same_under_another_description_nests():
 @pytest.mark.parametrize(
     ("coarse", "ratio", "why"),
     [
-        (grid(12, 10, 300003.75, 4000000, 30), 4, "0.5 (x)"),
-        (grid(12, 10, 300000, 4000000 - 0.15, 30), 4, "0.02 (y)"),
+        (grid(12, 10, 300003.75, 4000000, 90), 12, "0.5 (x)"),
+        (grid(12, 10, 300000, 4000000 - 0.15, 90), 12, "0.02 (y)"),
         (grid(12, 10, 300000, 4000000, 26.25), 4, "3.5 x 3.5 times"),
         (grid(12, 10, 300000, 4000000, 18.0), 2, "2.4 x 2.4 times"),
         (Grid(12, 10, Affine(30, 0, 300000, 0, -37.5, 4000000), UTM33), 4, "4 x 5 times"),
@@ -75,6 +75,12 @@ def test_grids_that_do_not_nest_say_why(coarse, ratio, why):
     plan = plan_grids(coarse, fine)
     assert plan.ratio == ratio and why in plan.why_warp
     assert plan.coarse.height * ratio == plan.fine.height and plan.coarse.width * ratio == plan.fine.width
+
+
+def test_grids_that_are_off_by_part_of_a_fine_pixel_nest_and_say_by_how_much():
+    plan = plan_grids(grid(12, 10, 300009.0, 4000000 - 10.5, 30), grid(96, 96, 300000, 4000000, 7.5))
+    assert (plan.why_warp, plan.coarse_row, plan.coarse_col) == ("", 1, 1)
+    np.testing.assert_allclose(plan.rest, (0.4, 0.2), atol=1e-9)
 
 
 def test_half_a_fine_pixel_of_shift_does_not_change_the_size():

@@ -7,6 +7,7 @@ from affine import Affine
 from rasterio.warp import transform as transform_points
 
 from geofuse.align import make_pair
+from geofuse.degradation import SpatialOperator
 from geofuse.sensors import Psf, load_response
 
 COORDS = {"wavelength", "fwhm", "good_band", "band_name", "msi_band_name", "y", "x", "y_hsi", "x_hsi", "spatial_ref"}
@@ -78,7 +79,6 @@ def field(x, y):
 @pytest.mark.parametrize(
     ("crs", "size", "why"),
     [
-        ("EPSG:32633", 40.0, "0.5 (x) and 0.25 (y) fine pixels"),
         ("EPSG:32633", 35.0, "3.5 x 3.5 times"),
         ("EPSG:32634", 40.0, "its CRS is EPSG:32634"),
         ("EPSG:4326", 0.0004, "its CRS is EPSG:4326"),
@@ -101,6 +101,29 @@ def test_other_grids_are_reached_with_one_warp_of_the_coarse_image(build, rgb, c
     assert pair.sizes["y"] == 4 * pair.sizes["y_hsi"] and pair.sizes["x"] == 4 * pair.sizes["x_hsi"]
     expected = field(*np.meshgrid(pair.x_hsi.values, pair.y_hsi.values))
     assert np.abs(pair.hsi.values - expected).max() < 5e-4
+
+
+def test_a_grid_that_is_off_by_part_of_a_fine_pixel_moves_the_psf_and_resamples_nothing(build, rgb):
+    """H of the fine image then is the coarse one as it was taken, and the image is as it was."""
+    fine = np.random.default_rng(0).normal(size=(1, 120, 120))
+    for _ in range(12):  # smooth, so that it can be read between its pixels
+        fine = (fine + np.roll(fine, 1, 1) + np.roll(fine, 1, 2) + np.roll(fine, (1, 1), (1, 2))) / 4
+    spectrum = np.fft.fft2(fine[0])
+    ky, kx = np.fft.fftfreq(120)[:, None], np.fft.fftfreq(120)[None, :]
+    moved = np.fft.ifft2(spectrum * np.exp(2j * np.pi * (0.4 * ky - 0.25 * kx))).real
+    coarse = SpatialOperator(Psf("gaussian", 1.0), 4, 120, 120).forward(moved)
+    hsi = build.scene(
+        np.repeat(coarse[None], 30, axis=0), build.north_up(300000 - 2.5, 4000000 - 4, 40), wavelengths=build.wavelengths
+    )
+    msi = build.scene(np.repeat(fine, 3, axis=0), build.north_up(300000, 4000000, 10))
+    pair = make_pair(hsi, msi, srf=rgb, psf="gaussian:1.0")
+    assert np.array_equal(pair.hsi.values, hsi.values.astype(np.float32))
+    assert any("0.25 (x) and 0.4 (y) fine pixels off the MSI's; the PSF is moved" in note for note in pair.attrs["notes"])
+    padded = np.nan_to_num(pair.msi.values)
+    misfit = (SpatialOperator(Psf.from_tag(pair.attrs["psf"]), 4, *padded.shape[1:]).forward(padded) - pair.hsi.values[:3])[
+        :, 3:-3, 3:-3
+    ]
+    assert misfit.std() < 0.003 * coarse.std()
 
 
 def test_bands_without_data_are_left_out_and_said_so(build, rgb):

@@ -178,10 +178,10 @@ def test_other_ratios_are_fused(make_job, fuse, make, psnr, ratio, psf):
     assert psnr(job.truth, fused.values) > psnr(job.truth, fuse(job, name="cubic.tif", method="bicubic").values)
 
 
-def test_grids_that_do_not_nest_are_warped_once_and_said_so(job, fuse, make, psnr):
+def test_a_grid_that_is_off_by_part_of_a_fine_pixel_is_used_as_it_is_and_said_so(job, fuse, make, psnr):
     job.hsi_changes = {"transform": make.north_up(make.RATIO * make.FINE_M, 0.4, 0.3)}
     fused = fuse(job.write())
-    assert any("warped once" in note and "off the MSI's" in note for note in fused.notes)
+    assert any("off the MSI's; the PSF is moved, nothing is resampled" in note for note in fused.notes)
     step = (fused.profile["transform"].c - 365055) / make.FINE_M, (5807085 - fused.profile["transform"].f) / make.FINE_M
     assert step == (round(step[0]), round(step[1])), "the fine image is never resampled"
 
