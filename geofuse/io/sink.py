@@ -37,6 +37,9 @@ from geofuse.io.zarr_store import SUFFIX, require_zarr
 if TYPE_CHECKING:
     from typing import Self
 
+_OTHER_FORMATS = frozenset(
+    ".nc .nc4 .h5 .he5 .hdf .hdf5 .jp2 .jpg .jpeg .png .vrt .img .dat .hdr .bsq .bil .bip .npy .npz .mat .csv".split()
+)
 DRIVERS: dict[str, type[Body]] = {"COG": CogBody, "GTiff": TiffBody, "ENVI": EnviBody, "Zarr": ZarrBody}
 
 __all__ = ["DRIVERS", "RasterSink", "block_size", "choose_driver", "open_sink"]
@@ -48,11 +51,16 @@ def choose_driver(path: str | os.PathLike[str], driver: str | None = None) -> st
     Raises
     ------
     UsageError
-        If the driver is unknown, or does not fit the name: a Zarr store's ends in ``.zarr``, and no other's does.
+        If the driver is unknown, or does not fit the name: a Zarr store's ends in ``.zarr``, and no other's does. If none is
+        given and the name ends like that of another format.
     OutputError
         If the output is to be Zarr and that is not installed.
     """
-    is_zarr = Path(path).suffix.lower() == SUFFIX
+    suffix = Path(path).suffix.lower()
+    is_zarr = suffix == SUFFIX
+    if driver is None and suffix in _OTHER_FORMATS:
+        remedy = f"end it in .tif or {SUFFIX}, or say the driver, such as ENVI"
+        raise UsageError(f"output {os.fspath(path)}: {suffix} says neither GeoTIFF nor Zarr; {remedy}")
     chosen = driver or ("Zarr" if is_zarr else "COG")
     if chosen not in DRIVERS:
         raise UsageError(f"output driver {driver!r}; expected one of {', '.join(DRIVERS)}")

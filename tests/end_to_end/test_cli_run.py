@@ -130,6 +130,8 @@ def test_without_o_the_result_lies_beside_the_msi(job, geofuse):
     at = arguments.index("-o")
     assert geofuse(*arguments[:at], *arguments[at + 2 :]).code == 0
     assert (job.folder / "hsi-fused.tif").is_file()
+    done = geofuse(*arguments[:at], *arguments[at + 2 :], "--driver", "envi")
+    assert done.code == 2 and "with --driver ENVI give the name of the result with -o" in done.err
 
 
 @pytest.mark.parametrize("driver", ["GTiff", "ENVI"])

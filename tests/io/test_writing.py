@@ -10,7 +10,7 @@ from geofuse.errors import InputError, OutputError, UsageError
 from geofuse.io import OutputSpec, default_nodata, describe, open_scene, open_sink, write_scene
 from geofuse.io.averaging import average
 from geofuse.io.output import encode
-from geofuse.io.sink import block_size
+from geofuse.io.sink import block_size, choose_driver
 from geofuse.io.tiff import directories
 from geofuse.scene import BandMetadata, band_metadata, make_scene, provenance_of
 
@@ -365,3 +365,11 @@ def test_windows_written_by_several_threads_give_the_same_bytes(files, tmp_path,
     assert (tmp_path / "one.tif").read_bytes() == (tmp_path / "many.tif").read_bytes()
     with rasterio.open(tmp_path / "many.tif") as dataset:
         np.testing.assert_array_equal(dataset.read(), stored)
+
+
+@pytest.mark.parametrize("name", ["fused.nc", "fused.IMG", "fused.jpg", "fused.h5"])
+def test_a_name_of_another_format_is_refused_unless_the_driver_is_told(name):
+    assert choose_driver("fused.tif") == choose_driver("fused") == choose_driver("fused.v2") == "COG"
+    with pytest.raises(UsageError, match=r"says neither GeoTIFF nor Zarr; end it in \.tif or \.zarr, or say the driver"):
+        choose_driver(name)
+    assert choose_driver(name, "ENVI") == "ENVI"

@@ -126,6 +126,8 @@ def command(
     from geofuse.pipeline import ExecutionOptions, FusionSettings, OutputOptions, refuse_clashes, run, uncertainty_path
     from geofuse_cli.progress import Reporter
 
+    if output is None and driver in ("ENVI", "Zarr"):
+        raise click.UsageError(f"with --driver {driver} give the name of the result with -o")
     output = output or Path(msi).with_name(f"{Path(hsi).stem}-fused.tif")
     options = adaptation(adapt, prior)
     settings = FusionSettings(method, preset, options, tile, overlap, seed, device, prior, weights, uncertainty)
