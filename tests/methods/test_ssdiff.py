@@ -179,6 +179,14 @@ def test_the_result_is_moved_towards_the_coarse_image(tmp_path):
     assert misses[2] < 0.4 * misses[0]
 
 
+def test_the_preset_for_a_cpu_asks_the_network_once():
+    method = SsDiff(SsDiff.presets[SsDiff.default_preset("cpu")])
+    network, calls = method.make_network(card(width=32), torch.Generator()), []
+    network.register_forward_hook(lambda *_: calls.append(1))
+    method.predict(network, torch.rand(1, 4, 8, 8), torch.rand(1, 1, 16, 16), torch.Generator())
+    assert len(calls) == 1
+
+
 def test_options_that_are_none_are_refused():
     for bad in ({"sampling_steps": 0}, {"finetune": 1.5}):
         with pytest.raises(UsageError, match="from"):
