@@ -158,11 +158,11 @@ def run(
     check_output_path(output)
     share_arenas()
     settings, output_options = settings or FusionSettings(), output_options or OutputOptions()
-    driver = choose_driver(output, output_options.driver)
     execution = execution or ExecutionOptions()
     beside = uncertainty_path(output, uncertainty_output, settings)
     outputs_asked = {"the result": output, "the prior": save_prior, "the weights": write_weights, "the uncertainty": beside}
     refuse_clashes(outputs_asked, (hsi, msi, *pair_options.files, settings.prior, settings.weights))
+    driver = choose_driver(output, output_options.driver)
     clock = Stopwatch()
     with Workspace(output) as space:
         fusion = Fusion(pair_options.open(hsi, msi), settings)

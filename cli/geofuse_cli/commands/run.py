@@ -126,9 +126,7 @@ def command(
     from geofuse.pipeline import ExecutionOptions, FusionSettings, OutputOptions, refuse_clashes, run, uncertainty_path
     from geofuse_cli.progress import Reporter
 
-    if output is None and driver in ("ENVI", "Zarr"):
-        raise click.UsageError(f"with --driver {driver} give the name of the result with -o")
-    output = output or Path(msi).with_name(f"{Path(hsi).stem}-fused.tif")
+    output = output or _beside(hsi, msi, driver)
     options = adaptation(adapt, prior)
     settings = FusionSettings(method, preset, options, tile, overlap, seed, device, prior, weights, uncertainty)
     if page is not None:  # the other outputs are checked by the run itself, which knows of no page
@@ -161,6 +159,13 @@ def adaptation(adapt: float | None, prior: Path | None) -> dict[str, float]:
     if adapt is not None and prior is None:
         raise click.UsageError("--adapt says how much a prior is adapted; give the prior with --prior, or leave --adapt out")
     return {} if adapt is None else {"adaptation": adapt}
+
+
+def _beside(hsi: str, msi: str, driver: str | None) -> Path:
+    """Return the result's path where none is given: a GeoTIFF beside the MSI."""
+    if driver in ("ENVI", "Zarr"):
+        raise click.UsageError(f"with --driver {driver} give the name of the result with -o")
+    return Path(msi).with_name(f"{Path(hsi).stem}-fused.tif")
 
 
 def _write_page(output: Path, page: Path, hsi: str, msi: str, pair: PairOptions, report: Report) -> None:
