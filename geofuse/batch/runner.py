@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from geofuse.batch import fingerprint
 from geofuse.batch.plan import BatchPlan, Scene
-from geofuse.batch.scene_process import Processes, SceneFailed, run_scene
+from geofuse.batch.scene_process import NotStarted, Processes, SceneFailed, run_scene
 from geofuse.batch.summary import BatchSummary, SceneResult, results_before
 from geofuse.errors import GeofuseError, OutputError, UsageError
 from geofuse.methods.base import Report, silent
@@ -162,6 +162,8 @@ class _Work:
         try:
             made_from = fingerprint.take(scene)
             run = self._run(scene)
+        except NotStarted:
+            return self.results[scene.name]
         except (SceneFailed, GeofuseError, OSError) as error:
             told = "interrupted" if self.processes.stopped else "failed"
             return replace(result, state=told, cause=" ".join(str(error).split()), seconds=time.monotonic() - began)

@@ -32,6 +32,10 @@ class SceneFailed(Exception):
     """A scene did not come to its end; the message says why in one line."""
 
 
+class NotStarted(SceneFailed):
+    """A scene's turn came when all had been told to end."""
+
+
 class Processes:
     """The processes that are running now; told to end, none starts any more."""
 
@@ -45,7 +49,7 @@ class Processes:
         """Start a process in a session of its own, so that a Ctrl-C at the terminal reaches it through us alone, and once."""
         with self._lock:
             if self.stopped:
-                raise SceneFailed("interrupted")
+                raise NotStarted("interrupted")
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,

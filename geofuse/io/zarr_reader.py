@@ -98,7 +98,8 @@ def read_image(path: str | os.PathLike[str], *, allow_remote: bool = False) -> Z
 
 def _find_image(store: Store, contents: xr.Dataset) -> xr.DataArray:
     """Return the one array (band, y, x) of numbers."""
-    cubes = [array for array in contents.data_vars.values() if array.ndim == 3 and array.dtype.kind in "iuf"]
+    arrays = sorted(contents.data_vars.values(), key=lambda array: str(array.name))
+    cubes = [array for array in arrays if array.ndim == 3 and array.dtype.kind in "iuf"]
     found = [array for array in cubes if array.dims[1] in _ROWS and array.dims[2] in _COLUMNS and 0 not in array.shape]
     if len(found) == 1:
         return found[0]

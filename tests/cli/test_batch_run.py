@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from geofuse.batch import BatchSummary, SceneResult, run_batch
-from geofuse.batch.scene_process import cause
+from geofuse.batch.scene_process import NotStarted, Processes, cause
 from geofuse.batch.table import duration, shortened, summary_text
 from geofuse.errors import OutputError
 from geofuse.threads import choose_threads
@@ -154,6 +154,14 @@ def test_ctrl_c_keeps_what_is_finished_and_ends_what_runs(plan, stand_in, tmp_pa
     assert found == {"a": "done", "b": "interrupted", "c": "waiting"}
     again = run_batch(plan({"a": "A", "b": "B", "c": "C"}), stand_in, resume=True)
     assert tools.states(again) == {"a": "kept", "b": "done", "c": "done"}
+
+
+def test_a_scene_whose_turn_comes_when_all_were_told_to_end_still_waits(plan, stand_in, tools, monkeypatch):
+    def ended(*_):
+        raise NotStarted("interrupted")
+
+    monkeypatch.setattr(Processes, "start", ended)
+    assert tools.states(run_batch(plan({"a": "A"}), stand_in)) == {"a": "waiting"}
 
 
 @pytest.mark.usefixtures("ctrl_c_interrupts")
