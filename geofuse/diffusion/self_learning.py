@@ -98,7 +98,7 @@ def teach_texture(
         weights = [_EARLY_STEP_WEIGHT] * (len(errors) - 1) + [1.0]
         return sum(w * (e * mask).sum() for w, e in zip(weights, errors, strict=True)) / mask.sum().clamp(min=1.0)
 
-    _teach(network, error, options, report, "learning texture")
+    _teach(network, error, options, report, "learning texture", network.inner_kernels)
 
 
 def teach_spectrum(
@@ -151,11 +151,17 @@ def _levels(options: LearningOptions, generator: torch.Generator, like: Tensor) 
     return (1.0 + (options.highest_level - 1.0) * u**2).expand(len(like))
 
 
-def _teach(network: nn.Module, error: Callable[[], Tensor], options: LearningOptions, report: Report, stage: str) -> None:
-    """Run the optimiser: Adam and Muon, one-cycle learning rate, clipped gradients, moving average of the weights."""
+def _teach(
+    network: nn.Module,
+    error: Callable[[], Tensor],
+    options: LearningOptions,
+    report: Report,
+    stage: str,
+    inner: Sequence[nn.Parameter] = (),
+) -> None:
+    """Run the optimiser: Adam, for ``inner`` Muon, one-cycle learning rate, clipped gradients, moving average of the weights."""
     if options.steps == 0:
         return
-    inner = [weight for module in network.modules() if isinstance(module, TextureNetwork) for weight in module.inner_kernels]
     others = [p for p in network.parameters() if not any(p is weight for weight in inner)]
     optimiser = OneCycleAdam(others, options.learning_rate, options.steps, inner)
     average = [p.detach().clone() for p in network.parameters()]

@@ -109,6 +109,11 @@ class TurnedNetwork(nn.Module):
         """How many pixels away an input still matters."""
         return self.network.reach
 
+    @property
+    def inner_kernels(self) -> list[nn.Parameter]:
+        """The network's kernels between hidden channels."""
+        return self.network.inner_kernels
+
     def forward(self, state: Tensor, level: Tensor) -> Tensor:
         """Estimate clean components (B, c, H, W) from states of levels (B,)."""
         turned = torch.einsum("ij,bjhw->bihw", self.turn, state).contiguous(memory_format=torch.channels_last)
